@@ -1,0 +1,124 @@
+"""What a query form is: a score as a comparison of a query, made from two slots, with the encoded third slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from pykeen.typing import BoolTensor, FloatTensor
+
+from .layouts import Layout
+
+__all__ = ["Comparison", "Encoded", "Query", "QueryForm", "Slot", "choose", "each"]
+
+#: The representations of one slot, as PyKEEN hands them to an interaction: a tensor of shape ``(*prefix, *shape)``, or
+#: a list of such tensors if there are none or several. Which of both depends on the interaction.
+Slot = Any
+
+
+class Encoded(NamedTuple):
+    """A query or a candidate, ready to be compared."""
+
+    #: shape: ``(*prefix, d)``, real
+    vector: FloatTensor
+
+    #: what is added to each of its scores, shape: ``(*prefix,)``
+    bias: FloatTensor | None = None
+
+    #: only for queries: the candidate is multiplied by it before the comparison, shape: ``(*prefix, d)``
+    scale: FloatTensor | None = None
+
+
+#: Makes the query from two slots
+Query = Callable[[Slot, Slot], Encoded]
+
+
+def choose(condition: BoolTensor, x: Encoded, y: Encoded) -> Encoded:
+    """Choose between queries of the same form.
+
+    :param condition: shape: ``(b, 1)``
+    :param x: the queries taken where the condition holds
+    :param y: the queries taken elsewhere
+
+    :returns: the chosen queries
+    """
+
+    def either(x: FloatTensor, y: FloatTensor) -> FloatTensor:
+        return torch.where(condition.view(-1, *(1 for _ in x.shape[1:])), x, y)
+
+    bias = None if x.bias is None or y.bias is None else either(x.bias, y.bias)
+    scale = None if x.scale is None or y.scale is None else either(x.scale, y.scale)
+    return Encoded(either(x.vector, y.vector), bias, scale)
+
+
+def each(slot: Slot, function: Callable[[FloatTensor], FloatTensor]) -> Slot:
+    """Apply a function to each representation of a slot."""
+    return function(slot) if isinstance(slot, torch.Tensor) else [function(x) for x in slot]
+
+
+class Comparison(Protocol):
+    """Compares each query with its candidates."""
+
+    @property
+    def name(self) -> str:
+        """The name shown to users."""
+        ...
+
+    def __call__(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
+        """Compare.
+
+        :param q: the queries
+        :param c: the candidates
+        :param s: multiplies the candidates of a query, of the same shape as the queries; ``None``: nothing
+        :param layout: which query meets which candidate; it also says what the shapes are
+
+        :returns: the score of each pair
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class QueryForm:
+    r"""An interaction written as $f(h, r, t) = \mathrm{compare}(q, c)$.
+
+    The query $q$ is computed from the representations of two slots, and $c$ from those of the third, which is the slot
+    where many candidates stand: for $b$ queries and $n$ candidates nothing larger than $(b, n)$ is computed.
+    """
+
+    #: how a query is compared with a candidate
+    compare: Comparison
+
+    #: for each column served (0: head, 1: relation, 2: tail), the query from the other two slots, in order h, r, t
+    queries: Mapping[int, Query]
+
+    #: the candidate from the representation of a slot
+    encode: Callable[[Slot], Encoded]
+
+    #: applied to the scores, shape-preserving; ``None``: nothing
+    finish: Callable[[FloatTensor], FloatTensor] | None = None
+
+    def score(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
+        """Compare queries with their candidates.
+
+        :param query: the queries, prefix of their shape: ``(b,)``
+        :param candidates: the candidates, as the layout needs them
+        :param layout: which query meets which candidate
+
+        :returns: shape: ``(b, n)``
+        """
+        q, bias, scale = (None if x is None else layout.arrange(x) for x in query)
+        scores = self.compare(cast(FloatTensor, q), candidates.vector, scale, layout)
+        if bias is not None:
+            scores = scores + bias.unsqueeze(-1)
+        if candidates.bias is not None:
+            scores = scores + layout.of_candidates(candidates.bias)
+        if self.finish is not None:
+            scores = self.finish(scores)
+        return layout.flatten(scores, len(query.vector))
+
+    def then(self, finish: Callable[[FloatTensor], FloatTensor]) -> QueryForm:
+        """Return this form with a function applied to its scores after all else."""
+        first = self.finish
+        return replace(self, finish=finish if first is None else lambda scores: finish(first(scores)))

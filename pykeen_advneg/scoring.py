@@ -1,0 +1,286 @@
+"""Scores of positives, of negatives and of all candidates, for any of PyKEEN's models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from operator import itemgetter
+from typing import Any, cast
+
+import torch
+from pykeen.models import ERModel, Model
+from pykeen.nn.representation import Representation
+from pykeen.typing import (
+    COLUMN_HEAD,
+    COLUMN_RELATION,
+    COLUMN_TAIL,
+    BoolTensor,
+    FloatTensor,
+    InductiveMode,
+    LongTensor,
+)
+
+from .negatives import Negatives
+from .queries import Grouped, Layout, Looked, QueryForm, Slot, choose, each, query_form
+from .queries.broadcasting import broadcast
+from .queries.lookups import depends_on_batch, is_embedding, is_table
+
+__all__ = ["Scorer"]
+
+COLUMNS = (COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL)
+SIDES = [COLUMN_HEAD, COLUMN_TAIL]
+
+#: Whole tables are compared, not copies of some of their rows, unless they have so many times more rows than are needed
+MANY_TIMES = 8
+
+
+class Scorer:
+    r"""Scores of a model, each in its cheapest exact form; differentiable once.
+
+    Where the interaction can be written as $f(h, r, t) = \mathrm{compare}(q, c)$ with a query $q$ from two slots and a
+    candidate $c$ from the third, cf. :mod:`pykeen_advneg.queries`, candidates are scored by products of matrices, dense
+    if they are shared and sparse if not, and nothing of shape ``(batch, candidates, dim)`` arises. All other
+    interactions are evaluated as they are, broadcast, the slots which are kept not repeated.
+
+    Representations come from the model, so that normalisation, dropout and regularisation apply, but once for each slot
+    which is kept and once for each candidate, where :meth:`pykeen.models.Model.score_hrt` on negatives does so once for
+    each negative and slot:
+
+    * A regulariser which is a mean (:class:`pykeen.regularizers.LpRegularizer`,
+      :class:`pykeen.regularizers.PowerSumRegularizer`) yields the same term if negatives are shared by equally many
+      positives and each positive has one corrupted side. Of candidates which are not shared, it sees each entity once,
+      so that its term has the same expectation where they are drawn uniformly. A regulariser which is a sum
+      (:class:`pykeen.regularizers.NormLimitRegularizer`) does not count repetitions.
+    * Dropout, in representations or in the interaction, and batch normalisation in training mode see a kept slot once
+      for all of its candidates, as in :meth:`pykeen.models.Model.score_t`.
+    """
+
+    def __init__(self, model: Model, mode: InductiveMode | None = None) -> None:
+        """Initialize the scorer.
+
+        :param model: the model, which has to be an :class:`pykeen.models.ERModel`
+        :param mode: the inductive mode; ``None``: transductive
+
+        :raises ValueError: if the model has no interaction
+        """
+        if not isinstance(model, ERModel):
+            raise ValueError(  # noqa: TRY004
+                f"model must be an ERModel, i.e., have representations and an interaction, got {type(model).__name__}. "
+                f"Use an embedding model, e.g., 'transe'."
+            )
+        self.model: ERModel[Any, Any, Any] = model
+        self.mode = mode
+
+    @property
+    def form(self) -> str:
+        """How tails are scored: ``"product"``, ``"distance"``, or ``"broadcast"`` (by the interaction itself)."""
+        form = self._form(COLUMN_TAIL)
+        return "broadcast" if form is None else form.compare.name
+
+    def positives(self, hrt: LongTensor) -> FloatTensor:
+        """Score triples.
+
+        :param hrt: shape: ``(b, 3)``
+
+        :returns: shape: ``(b, 1)``
+        """
+        h, r, t = self._represent(*hrt.unbind(dim=-1))
+        return self.model.interaction.score_hrt(h=h, r=r, t=t)
+
+    def negatives(self, negatives: Negatives) -> FloatTensor:
+        """Score negatives, including those which are masked.
+
+        :param negatives: the negatives of $b$ positives, $k$ each
+
+        :returns: shape: ``(b, k)``
+        """
+        parts = list(self._parts(self._columns(negatives)))
+        if len(parts) == 1:
+            return self._part(negatives, parts[0])
+        scores: FloatTensor | None = None
+        for columns in parts:
+            chosen = torch.isin(negatives.column, negatives.column.new_tensor(columns))
+            part = self._some_rows(negatives, columns, chosen)
+            scores = part if scores is None else torch.where(chosen, part, scores)
+        return cast(FloatTensor, scores)
+
+    def both(self, negatives: Negatives) -> tuple[FloatTensor, FloatTensor]:
+        """Score negatives and their positives, as :meth:`positives` and :meth:`negatives` do, but in less time.
+
+        Entities are looked up once for both, if no regulariser would notice.
+
+        :param negatives: the negatives of $b$ positives, $k$ each
+
+        :returns: the scores of the positives, shape: ``(b, 1)``, and of the negatives, shape: ``(b, k)``
+        """
+        if not self._is_one_look_up() or list(self._parts(self._columns(negatives))) != [SIDES]:
+            return self.positives(negatives.positives), self.negatives(negatives)
+        h, r, t = negatives.positives.unbind(dim=-1)
+        ids, layout = self._layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
+        entities, r, pool = self._represent(torch.stack([h, t]), r, ids)
+        slots = (_first(entities), r, _second(entities))
+        return self.model.interaction.score_hrt(*slots), self._sides(negatives, slots, pool, layout)
+
+    def candidates(self, hrt: LongTensor, column: int, ids: LongTensor | None = None) -> FloatTensor:
+        """Score triples with one slot replaced by each of some candidates.
+
+        :param hrt: shape: ``(b, 3)``, the triples, whose slot ``column`` does not matter
+        :param column: the slot to replace (0: head, 1: relation, 2: tail)
+        :param ids: the candidates, shape: ``(n,)`` for all triples, or ``(b, n)``; ``None``: all entities or relations
+
+        :returns: shape: ``(b, n)``
+
+        :raises ValueError: if the column or the shape of the ids is invalid
+        """
+        if column not in COLUMNS:
+            raise ValueError(f"column must be 0 (head), 1 (relation) or 2 (tail), got {column}.")
+        b = len(hrt)
+        if ids is None or ids.ndim == 1:
+            return self._column(hrt, None if ids is None else ids.unsqueeze(0), column, chunk_size=b)
+        if ids.ndim != 2 or len(ids) != b:  # noqa: PLR2004
+            raise ValueError(f"ids must have shape (n,) or ({b}, n), got {tuple(ids.shape)}.")
+        return self._column(hrt, ids, column, chunk_size=1)
+
+    def _form(self, column: int) -> QueryForm | None:
+        """Return the form of the interaction in its present mode, if it has one for the column."""
+        form = query_form(self.model.interaction)
+        return form if form is not None and column in form.queries else None
+
+    @staticmethod
+    def _columns(negatives: Negatives) -> list[int]:
+        """Return the columns which are corrupted in some negative."""
+        return [column for column in COLUMNS if bool((negatives.column == column).any())]
+
+    def _parts(self, columns: list[int]) -> Iterator[list[int]]:
+        """Group the corrupted columns into those which are scored together: both sides, if they share candidates."""
+        together = all(side in columns and self._form(side) is not None for side in SIDES)
+        if together and self._have_same_representations():
+            yield SIDES
+            columns = [column for column in columns if column not in SIDES]
+        yield from ([column] for column in columns)
+
+    def _part(self, negatives: Negatives, columns: Sequence[int]) -> FloatTensor:
+        """Score all negatives as if only the given columns were corrupted."""
+        if len(columns) == 1:
+            return self._column(negatives.positives, negatives.ids, columns[0], negatives.chunk_size)
+        return self._both_sides(negatives)
+
+    def _some_rows(self, negatives: Negatives, columns: Sequence[int], chosen: BoolTensor) -> FloatTensor:
+        """Score the rows in which some negative is chosen; the others have any score.
+
+        A matrix product of whole chunks costs less than to take them apart.
+        """
+        # ids of relations may not be ids of entities, and vice versa
+        negatives = replace(negatives, ids=negatives.ids.clamp(max=self._count(columns[0]) - 1), mask=None)
+        if negatives.chunk_size > 1 and self._form(columns[0]) is not None:
+            return self._part(negatives, columns)
+        rows = chosen.any(dim=1).nonzero().squeeze(-1)
+        ids, column = negatives.dense_ids[rows], negatives.column[rows]
+        part = self._part(Negatives(negatives.positives[rows], ids, column), columns)
+        return part.new_zeros(negatives.shape).index_copy(0, rows, part)
+
+    def _column(self, hrt: LongTensor, ids: LongTensor | None, column: int, chunk_size: int) -> FloatTensor:
+        """Score triples with one slot replaced by ids, shape: ``(g, n)``, each row shared by a chunk of triples."""
+        form = self._form(column)
+        indices: list[LongTensor | None] = list(hrt.unbind(dim=-1))
+        if form is None:
+            indices[column] = ids
+            slots = self._all_as_group(self._represent(*indices), ids, column)
+            n = self._count(column) if ids is None else ids.shape[1]
+            return broadcast(self.model.interaction, slots, column, (len(hrt), n), chunk_size)
+        indices[column], layout = self._layout(ids, column, chunk_size)
+        slots = self._all_as_group(self._represent(*indices), ids, column)
+        candidates = slots.pop(column)
+        return form.score(form.queries[column](*slots), form.encode(candidates), layout)
+
+    def _both_sides(self, negatives: Negatives) -> FloatTensor:
+        """Score corrupted heads and tails, whose candidates are in one space, together."""
+        h, r, t = negatives.positives.unbind(dim=-1)
+        ids, layout = self._layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
+        if negatives.column.shape[1] == 1:
+            kept = torch.where(negatives.column.squeeze(-1) == COLUMN_HEAD, t, h)
+            entities, r, pool = self._represent(kept, r, ids)
+            return self._sides(negatives, (entities, r, entities), pool, layout)
+        entities, r, pool = self._represent(torch.stack([h, t]), r, ids)
+        return self._sides(negatives, (_first(entities), r, _second(entities)), pool, layout)
+
+    def _sides(self, negatives: Negatives, slots: Sequence[Slot], pool: Slot, layout: Layout) -> FloatTensor:
+        """Score corrupted heads and tails, given the representations of the slots which are kept, and of candidates."""
+        form = cast(QueryForm, self._form(COLUMN_TAIL))
+        h, r, t = slots
+        candidates = form.encode(pool)
+        head, tail = form.queries[COLUMN_HEAD](r, t), form.queries[COLUMN_TAIL](h, r)
+        is_head = negatives.column == COLUMN_HEAD
+        if is_head.shape[1] == 1:
+            return form.score(choose(is_head, head, tail), candidates, layout)
+        return torch.where(is_head, form.score(head, candidates, layout), form.score(tail, candidates, layout))
+
+    @staticmethod
+    def _all_as_group(slots: Sequence[Slot], ids: LongTensor | None, column: int) -> list[Slot]:
+        """Let all candidates, where no ids are given, be those of one group."""
+        return [each(x, lambda x: x.unsqueeze(0)) if ids is None and i == column else x for i, x in enumerate(slots)]
+
+    def _represent(self, *indices: LongTensor | None) -> list[Slot]:
+        """Return the representations of heads, relations and tails of any shape; ``None``: of all.
+
+        The model is asked for a flat list of ids, since some normalisers take the second dimension for the features.
+        """
+        h, r, t = (None if ids is None else ids.flatten() for ids in indices)
+        slots: Sequence[Slot]
+        if h is not None and t is not None and self._is_one_look_up():
+            entities, relations, _ = self.model._get_representations(
+                h=torch.cat([h, t]), r=r, t=t.new_empty(0), mode=self.mode
+            )
+            head, tail = itemgetter(slice(len(h))), itemgetter(slice(len(h), None))
+            slots = (each(entities, head), relations, each(entities, tail))
+        else:
+            slots = self.model._get_representations(h=h, r=r, t=t, mode=self.mode)
+        return [
+            slot if ids is None else each(slot, partial(_reshape, shape=ids.shape))
+            for slot, ids in zip(slots, indices, strict=True)
+        ]
+
+    def _is_one_look_up(self) -> bool:
+        """Return whether heads and tails may be looked up together, so that there is one dense gradient, not two."""
+        return self._have_same_representations() and all(map(is_embedding, self._representations(COLUMN_HEAD)))
+
+    def _layout(self, ids: LongTensor | None, column: int, chunk_size: int) -> tuple[LongTensor | None, Layout]:
+        """Choose of which ids to get the representations, and which of these each query meets."""
+        representations = self._representations(column)
+        if ids is None or chunk_size > 1 or any(map(depends_on_batch, representations)):
+            return ids, Grouped(chunk_size)
+        if all(map(is_table, representations)) and representations[0].max_id <= MANY_TIMES * ids.numel():
+            return None, Looked(ids)
+        distinct, rows = ids.unique(return_inverse=True)
+        return distinct, Looked(rows)
+
+    def _representations(self, column: int) -> Sequence[Representation]:
+        """Return what represents a slot."""
+        if column == COLUMN_RELATION:
+            return self.model.relation_representations
+        representations = self.model._get_entity_representations_from_inductive_mode(mode=self.mode)
+        interaction = self.model.interaction
+        indices = interaction.head_indices if column == COLUMN_HEAD else interaction.tail_indices
+        return [representations[i] for i in indices]
+
+    def _have_same_representations(self) -> bool:
+        """Return whether heads and tails are represented by the same."""
+        interaction = self.model.interaction
+        return list(interaction.head_indices) == list(interaction.tail_indices)
+
+    def _count(self, column: int) -> int:
+        return self.model.num_relations if column == COLUMN_RELATION else self.model._get_entity_len(mode=self.mode)
+
+
+def _first(slot: Slot) -> Slot:
+    return each(slot, itemgetter(0))
+
+
+def _second(slot: Slot) -> Slot:
+    return each(slot, itemgetter(1))
+
+
+def _reshape(x: FloatTensor, shape: torch.Size) -> FloatTensor:
+    """Give the first dimension a shape."""
+    return x.reshape(*shape, *x.shape[1:])
