@@ -1,0 +1,77 @@
+"""A batch processed in parts, with the loss and the gradient of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pykeen.typing import FloatTensor
+
+from .checkpoint import get_random_state, set_random_state
+from .negatives import Negatives
+from .sampling.base import Scores
+from .scoring import Scorer
+
+__all__ = ["Parts", "score"]
+
+
+def score(scorer: Scorer, negatives: Negatives) -> Scores:
+    """Score a batch of negatives and their positives.
+
+    :param scorer: gives the scores
+    :param negatives: ``k`` negatives of each of ``b`` positives
+
+    :returns: the scores, with gradient
+    """
+    return Scores(scorer.positives(negatives.positives), scorer.negatives(negatives))
+
+
+class Parts:
+    r"""The scores of a batch, computed part by part, and the gradient of its loss with respect to them.
+
+    With $L(s)$ the loss of all scores $s$ of a batch, cut into parts $s_p(\theta)$, the chain rule gives
+
+    $$\nabla_\theta L = \sum_p \left(\frac{\partial L}{\partial s_p}\right)^T \nabla_\theta s_p$$
+
+    so all scores are computed once without a graph, $\partial L / \partial s$ once for the whole batch, and each
+    part is scored again to carry its share through (Gao et al., 2021,
+    https://aclanthology.org/2021.repl4nlp-1.31/). The random state is rewound for the second scoring, so that dropout
+    falls the same way.
+    """
+
+    def __init__(self, scorer: Scorer, negatives: Negatives, size: int, loss: Callable[[Scores], FloatTensor]) -> None:
+        """Score a batch in parts, and differentiate its loss.
+
+        :param scorer: gives the scores
+        :param negatives: the batch
+        :param size: the number of positives in a part
+        :param loss: the loss of a whole batch
+        """
+        self.scorer = scorer
+        self.negatives = negatives
+        self.random_states = {}
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(negatives), size):
+                self.random_states[start] = get_random_state()
+                parts.append(score(scorer, negatives.narrow(start, start + size)))
+        self.scores = Scores(torch.cat([p.positives for p in parts]), torch.cat([p.negatives for p in parts]))
+        leaves = Scores(*(x.detach().requires_grad_() for x in (self.scores.positives, self.scores.negatives)))
+        value = loss(leaves)
+        self.loss = value.detach()
+        self.gradients = torch.autograd.grad(
+            value, (leaves.positives, leaves.negatives), allow_unused=True, materialize_grads=True
+        )
+
+    def surrogate(self, start: int, stop: int) -> FloatTensor:
+        r"""Compute $\sum_i s_i \, \partial L / \partial s_i$ over a part, whose gradient is the part's share.
+
+        :param start: the first positive
+        :param stop: the one after the last
+
+        :returns: a scalar with gradient
+        """
+        set_random_state(self.random_states[start])
+        scores = score(self.scorer, self.negatives.narrow(start, stop))
+        positive, negative = (gradient[start:stop] for gradient in self.gradients)
+        return (scores.positives * positive).sum() + (scores.negatives * negative).sum()

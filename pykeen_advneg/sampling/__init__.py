@@ -1,0 +1,1 @@
+"""Negative samplers, one method per module."""

@@ -1,0 +1,243 @@
+"""What a sampler of this package is, and what the loop ``adversarial`` asks of it.
+
+A sampler always *proposes* negatives. What else it can do is said by the classes it derives from, and by nothing else:
+
+================================  ==================================================  =======================
+class                             the loop ``adversarial`` calls                      for instance
+================================  ==================================================  =======================
+:class:`AdversarialNegativeSampler`  ``propose(positives)`` for each batch            all
+:class:`BindsModel`               ``bind(scorer)`` once, before the first batch       samplers which ask the model
+:class:`Learns`                   ``learn(negatives, scores)`` after each batch       KBGAN
+================================  ==================================================  =======================
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from class_resolver import HintOrType
+from pykeen.sampling import NegativeSampler
+from pykeen.sampling.filtering import Filterer
+from pykeen.typing import FloatTensor, LongTensor, MappedTriples
+from torch import nn
+from torch.optim import Optimizer
+
+from ..errors import ConfigurationError, ModelRequiredError, NonFiniteSamplerError
+from ..negatives import Negatives
+from ..scoring import Scorer
+
+__all__ = ["AdversarialNegativeSampler", "BindsModel", "Learns", "Scores", "at_least"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a batch by the model being trained, before its update, detached from its graph."""
+
+    #: shape: ``(b, 1)``
+    positives: FloatTensor
+
+    #: shape: ``(b, k)``
+    negatives: FloatTensor
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Check a lower bound.
+
+    :param name: the name of the argument
+    :param value: its value
+    :param low: the smallest value which is allowed
+
+    :raises ConfigurationError: if the value is smaller
+    """
+    if not value >= low:
+        raise ConfigurationError(f"{name}={value!r} is too small; choose at least {low}.")
+
+
+#: samplers which no loop has taken yet
+_unclaimed: WeakSet[NegativeSampler] = WeakSet()
+
+
+class AdversarialNegativeSampler(NegativeSampler, ABC):
+    """A negative sampler of this package."""
+
+    def __init__(
+        self,
+        *,
+        mapped_triples: MappedTriples,
+        num_entities: int | None = None,
+        num_relations: int | None = None,
+        num_negs_per_pos: int | None = None,
+        filtered: bool = False,
+        filterer: HintOrType[Filterer] = None,
+        filterer_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Initialize the sampler.
+
+        The keywords are spelt out here, and not passed through, because PyKEEN's studies check a user's keywords
+        against the signature of the sampler's class and of its first base only.
+
+        :param mapped_triples: shape: ``(n, 3)``, the training triples
+        :param num_entities: the number of entities; inferred from the triples if None
+        :param num_relations: the number of relations; inferred from the triples if None
+        :param num_negs_per_pos: the number of negatives of each positive; 1 if None
+        :param filtered: whether known training triples are left out
+        :param filterer: how known triples are found
+        :param filterer_kwargs: keyword-based parameters of the filterer
+
+        :raises ConfigurationError: if a number is impossible
+        """
+        at_least("num_negs_per_pos", 1 if num_negs_per_pos is None else num_negs_per_pos, 1)
+        super().__init__(
+            mapped_triples=mapped_triples,
+            num_entities=num_entities,
+            num_relations=num_relations,
+            num_negs_per_pos=num_negs_per_pos,
+            filtered=filtered,
+            filterer=filterer,
+            filterer_kwargs=filterer_kwargs,
+        )
+        at_least("num_entities", self.num_entities, 2)
+        _unclaimed.add(self)
+
+    @staticmethod
+    def claim(sampler: NegativeSampler) -> None:
+        """Note that a loop has taken a sampler.
+
+        :param sampler: the sampler
+        """
+        _unclaimed.discard(sampler)
+
+    @classmethod
+    def has_unclaimed_instance(cls) -> bool:
+        """Tell whether a user has made an instance which no loop has taken.
+
+        ``pipeline(negative_sampler=instance)`` of PyKEEN passes the class of the instance on, and drops the instance
+        with all its parameters. This is how the loop finds out.
+        """
+        return any(type(sampler) is cls for sampler in _unclaimed)
+
+    @abstractmethod
+    def propose(self, positives: LongTensor) -> Negatives:
+        """Propose negatives.
+
+        :param positives: shape: ``(b, 3)``, on the device of the model
+
+        :returns: ``num_negs_per_pos`` negatives of each positive
+        """
+
+    def draw(self, positives: LongTensor) -> Negatives:
+        """Propose negatives, and mark the known triples among them where the sampler did not do so itself.
+
+        :param positives: shape: ``(b, 3)``, on the device of the model
+
+        :returns: the negatives, with a mask if this sampler is ``filtered``
+        """
+        negatives = self.propose(positives)
+        if self.filterer is None or negatives.mask is not None:
+            return negatives
+        return replace(negatives, mask=self.filterer(negatives.triples))
+
+    def corrupt_batch(self, positive_batch: LongTensor) -> LongTensor:
+        """Propose negatives to a loop of PyKEEN.
+
+        :param positive_batch: shape: ``(*batch, 3)``
+
+        :returns: shape: ``(*batch, k, 3)``
+
+        :raises ModelRequiredError: if this sampler works with the model, which PyKEEN's loops keep to themselves
+        """
+        if isinstance(self, BindsModel | Learns):
+            raise ModelRequiredError(
+                f"{type(self).__name__} works with the model being trained, which this training loop does not hand to "
+                f"its sampler: use training_loop='adversarial'."
+            )
+        negatives = self.propose(positive_batch.reshape(-1, 3))
+        return negatives.triples.view(*positive_batch.shape[:-1], -1, 3)
+
+    def end_epoch(self) -> Mapping[str, float]:
+        """Close an epoch of training.
+
+        :returns: the metrics of this epoch, which the loop logs with the prefix ``sampler``
+        """
+        return {}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Give the states of the own optimizers to ``state_dict()``."""
+        optimizers = self.optimizers() if isinstance(self, Learns) else ()
+        return {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take the states of the own optimizers from ``load_state_dict()``."""
+        optimizers = self.optimizers() if isinstance(self, Learns) else ()
+        for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+            # optimizers keep the tensors which they are given, and change them in place
+            optimizer.load_state_dict(copy.deepcopy(optimizer_state))
+
+
+class BindsModel(ABC):
+    """A sampler which asks the model being trained."""
+
+    @abstractmethod
+    def bind(self, scorer: Scorer) -> None:
+        """Take hold of the model; called before the first batch of each training.
+
+        :param scorer: gives the scores of the model. A sampler which scores outside of a gradient says so itself.
+        """
+
+
+class Learns(ABC):
+    """A sampler which is trained beside the model, by its own optimizers."""
+
+    #: clips the gradients of the parameters given to it; set by the loop
+    clip_gradients: Callable[[Iterable[nn.Parameter]], None] | None = None
+
+    @abstractmethod
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Give the optimizers, always in the same order; their states are part of the loop's checkpoints."""
+
+    @abstractmethod
+    def learn(self, negatives: Negatives, scores: Scores) -> None:
+        """Learn from the negatives which were proposed last.
+
+        Called once a batch, whatever the size of the sub-batches, with scores from before the model's update; never
+        while the loop probes the memory, and never on validation triples.
+
+        :param negatives: the whole batch of negatives, as proposed
+        :param scores: their scores, and those of the positives
+        """
+
+    def warm_up(self, positives: LongTensor) -> None:  # noqa: B027
+        """Learn from positives alone; called once a batch in the loop's pre-training epochs.
+
+        :param positives: shape: ``(b, 3)``
+        """
+
+    def end_warm_up(self) -> None:
+        """Forget what the optimizers remember, so that adversarial training starts with fresh ones."""
+        for optimizer in self.optimizers():
+            optimizer.state.clear()
+
+    def step(self, loss: FloatTensor, optimizer: Optimizer) -> None:
+        """Take one step of an own optimizer.
+
+        :param loss: a scalar
+        :param optimizer: one of :meth:`optimizers`
+
+        :raises NonFiniteSamplerError: if the loss is not finite
+        """
+        if not bool(torch.isfinite(loss)):
+            raise NonFiniteSamplerError(
+                f"The loss of {type(self).__name__} is {loss.item()}: its networks or its reward left the finite "
+                f"numbers. Lower its learning rate, or clip gradients by gradient_clipping_max_norm."
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.clip_gradients is not None:
+            self.clip_gradients(p for group in optimizer.param_groups for p in group["params"])
+        optimizer.step()

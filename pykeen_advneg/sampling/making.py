@@ -1,0 +1,100 @@
+"""Make a sampler from what a user gave, with one clear error where that cannot work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from class_resolver import HintOrType, OptionalKwargs
+from pykeen.sampling import NegativeSampler, negative_sampler_resolver
+from pykeen.triples import CoreTriplesFactory
+
+from ..errors import ConfigurationError
+from .base import AdversarialNegativeSampler
+
+__all__ = ["check_sampler", "make_sampler"]
+
+#: what every loop hands to a sampler itself
+GIVEN_BY_THE_LOOP = frozenset({"mapped_triples", "num_entities", "num_relations"})
+
+
+def keywords(cls: type[Any]) -> set[str]:
+    """Collect the keywords of a class, through ``**kwargs`` up to its bases.
+
+    :param cls: the class
+
+    :returns: the names of its keyword-based parameters
+    """
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        names.update(p.name for p in parameters if p.kind in {p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD})
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}
+
+
+def check_sampler(argument: str, query: HintOrType[NegativeSampler], kwargs: OptionalKwargs) -> type[NegativeSampler]:
+    """Check the choice of a sampler, before anything is built.
+
+    :param argument: the name of the argument, for the message
+    :param query: a name, a class or an instance
+    :param kwargs: its keyword-based parameters
+
+    :returns: the class of the sampler
+
+    :raises ConfigurationError: if there is no such sampler, if it has no such keyword, or if an instance would be
+        replaced by a new one with default parameters
+    """
+    try:
+        cls = negative_sampler_resolver.lookup(query)
+    except (KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{argument}={query!r} is no sampler; choose one of {sorted(negative_sampler_resolver.options)}."
+        ) from error
+    if isinstance(query, NegativeSampler):
+        if kwargs:
+            raise ConfigurationError(
+                f"{argument} is an instance, to which {argument}_kwargs={dict(kwargs)!r} cannot be applied any more; "
+                f"give the class, or leave the keywords out."
+            )
+        AdversarialNegativeSampler.claim(query)
+        return cls
+    unknown = set(kwargs or {}) - keywords(cls)
+    if unknown:
+        raise ConfigurationError(
+            f"{argument}_kwargs has the unknown keywords {sorted(unknown)}; {cls.__name__} has "
+            f"{sorted(keywords(cls) - GIVEN_BY_THE_LOOP)}."
+        )
+    if kwargs is None and issubclass(cls, AdversarialNegativeSampler) and cls.has_unclaimed_instance():
+        raise ConfigurationError(
+            f"You have made an instance of {cls.__name__}, and this loop was given the class. pipeline() reduces an "
+            f"instance in {argument} to its class and would train with default parameters instead. Pass the instance "
+            f"by training_loop_kwargs=dict({argument}=...), or, if you do mean the defaults, {argument}_kwargs={{}}."
+        )
+    return cls
+
+
+def make_sampler(
+    query: HintOrType[NegativeSampler], kwargs: Mapping[str, Any] | None, triples_factory: CoreTriplesFactory
+) -> NegativeSampler:
+    """Make the sampler of a loop.
+
+    :param query: a name or a class
+    :param kwargs: its keyword-based parameters
+    :param triples_factory: the training triples
+
+    :returns: a new sampler
+    """
+    sampler = negative_sampler_resolver.make(
+        query,
+        pos_kwargs=kwargs,
+        mapped_triples=triples_factory._add_inverse_triples_if_necessary(mapped_triples=triples_factory.mapped_triples),
+        num_entities=triples_factory.num_entities,
+        num_relations=triples_factory.num_relations,
+    )
+    AdversarialNegativeSampler.claim(sampler)
+    return sampler

@@ -1,0 +1,333 @@
+"""The training loop ``adversarial``: PyKEEN's sLCWA loop, whose sampler knows the model and learns beside it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import pathlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from class_resolver import HintOrType, OptionalKwargs
+from pykeen.constants import PYKEEN_CHECKPOINTS
+from pykeen.sampling import NegativeSampler, negative_sampler_resolver
+from pykeen.triples import CoreTriplesFactory
+from pykeen.triples.weights import loss_weighter_resolver
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.utils.data import DataLoader
+
+from .batches import Batch, BatchStream
+from .checkpoint import load_weights, recover
+from .errors import ConfigurationError
+from .forward import WholeBatchTrainingLoop
+from .resumption import describe
+from .sampling.base import AdversarialNegativeSampler, BindsModel, Learns, at_least
+from .sampling.making import check_sampler, make_sampler
+
+__all__ = ["AdversarialTrainingLoop"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Run:
+    """One call of the host's ``_train``; the memory probe is a call inside a call."""
+
+    probing: bool
+    continued: bool
+    sampler: NegativeSampler | None = None
+    pretraining_sampler: NegativeSampler | None = None
+    stream: BatchStream | None = None
+
+
+@dataclass(frozen=True)
+class _Clipping:
+    """Clips the gradients of the model and of its sampler."""
+
+    max_norm: float | None
+    norm_type: float | None
+    max_abs_value: float | None
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> None:
+        parameters = list(parameters)
+        if self.max_norm is not None:
+            clip_grad_norm_(parameters, self.max_norm, self.norm_type or 2.0, error_if_nonfinite=True)
+        if self.max_abs_value is not None:
+            clip_grad_value_(parameters, self.max_abs_value)
+
+
+class AdversarialTrainingLoop(WholeBatchTrainingLoop):
+    """A training loop in which the negative sampler may ask the model, and learn from it.
+
+    It trains every :class:`pykeen.models.ERModel` by every loss and index sampler of PyKEEN, and by all samplers of
+    this package, in this order for each batch:
+
+    1. positives are drawn on the model's device, and ``sampler.propose(positives)`` gives their negatives;
+    2. model scores positives and negatives, once;
+    3. the loss (with PyKEEN's filter masks and sample weights), its backward pass;
+    4. ``sampler.learn(negatives, scores)`` with the detached scores, thus before the update of the model;
+    5. the optimizer of the model, and PyKEEN's callbacks.
+
+    **Sub-batches** do not change the result: scores are computed part by part, the loss once over the whole batch, and
+    its gradient is then carried through the scores part by part (Gao et al., 2021, "Scaling deep contrastive learning
+    batch size under memory limited setup"). This costs a second scoring of each part. The sampler learns once a batch.
+
+    **Pre-training.** In the first ``pretraining_epochs`` of the epochs, negatives come from ``pretraining_sampler``,
+    and a sampler which learns is warmed up on the positives. Then the optimizers start anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        negative_sampler: HintOrType[NegativeSampler] = None,
+        negative_sampler_kwargs: OptionalKwargs = None,
+        pretraining_epochs: int = 0,
+        pretraining_sampler: HintOrType[NegativeSampler] = "bernoulli",
+        pretraining_sampler_kwargs: OptionalKwargs = None,
+        warm_start: str | pathlib.Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize the loop.
+
+        :param negative_sampler: the name, the class or an instance of the sampler; ``basic`` if None
+        :param negative_sampler_kwargs: its keyword-based parameters
+        :param pretraining_epochs: in how many of the epochs ``pretraining_sampler`` is used instead
+        :param pretraining_sampler: a sampler which needs no model
+        :param pretraining_sampler_kwargs: its keyword-based parameters
+        :param warm_start: a file with a state dictionary of the model, ``.safetensors`` or written by
+            :func:`torch.save`, from which training starts instead of a random initialisation
+        :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`
+
+        :raises ConfigurationError: if an argument cannot work
+        """
+        super().__init__(negative_sampler=negative_sampler, negative_sampler_kwargs=negative_sampler_kwargs, **kwargs)
+        if negative_sampler is None:
+            logger.warning("No negative_sampler was given: training on PyKEEN's 'basic' uniform negatives.")
+        check_sampler("negative_sampler", negative_sampler, negative_sampler_kwargs)
+        cls = check_sampler("pretraining_sampler", pretraining_sampler, pretraining_sampler_kwargs)
+        if issubclass(cls, Learns | BindsModel):
+            raise ConfigurationError(
+                f"pretraining_sampler={pretraining_sampler!r} needs the model; choose 'bernoulli'."
+            )
+        at_least("pretraining_epochs", pretraining_epochs, 0)
+        self.pretraining_epochs = pretraining_epochs
+        self.pretraining_sampler = pretraining_sampler
+        self.pretraining_sampler_kwargs = pretraining_sampler_kwargs
+        self._warm_start = None if warm_start is None else self._read_warm_start(warm_start)
+        self._instance_state = (
+            copy.deepcopy(negative_sampler.state_dict()) if isinstance(negative_sampler, NegativeSampler) else None
+        )
+        self._sampler: NegativeSampler | None = None
+        self._runs: list[_Run] = []
+        self._learning = False
+        self._pretraining = False
+        self._clipping: _Clipping | None = None
+
+    def _read_warm_start(self, path: str | pathlib.Path) -> dict[str, torch.Tensor]:
+        state = load_weights(path)
+        expected = {key: value.shape for key, value in self.model.state_dict().items()}
+        found = {key: value.shape for key, value in state.items()}
+        if expected != found:
+            raise ConfigurationError(
+                f"warm_start='{path}' holds other weights than the model has: {found} instead of {expected}."
+            )
+        return state
+
+    def train(
+        self, triples_factory: CoreTriplesFactory, num_epochs: int = 1, *args: Any, **kwargs: Any
+    ) -> list[float] | None:
+        """Train as :meth:`pykeen.training.TrainingLoop.train` does, and take the same arguments.
+
+        A checkpoint is verified before, and the best epoch, if a stopper looks for it, restored after.
+
+        :param triples_factory: the training triples
+        :param num_epochs: the number of epochs
+        :param args: further arguments of the host
+        :param kwargs: further keyword-based parameters of the host
+
+        :returns: the losses of the epochs
+        """
+        arguments = inspect.signature(super().train).bind(triples_factory, num_epochs, *args, **kwargs)
+        arguments.apply_defaults()
+        given = arguments.arguments
+        self._stopper = given["stopper"]
+        if not given["continue_training"]:
+            self._best = None
+        # the host's own clipping callbacks never get to know their loop, and fail: clipping is done here
+        self._clipping = _Clipping(
+            given.pop("gradient_clipping_max_norm"),
+            given.pop("gradient_clipping_norm_type"),
+            given.pop("gradient_clipping_max_abs_value"),
+        )
+        if given["checkpoint_name"]:
+            recover(pathlib.Path(given["checkpoint_directory"] or PYKEEN_CHECKPOINTS, given["checkpoint_name"]))
+        losses = super().train(**given)
+        self._restore_best(triples_factory)
+        if given["clear_optimizer"] and isinstance(self._sampler, Learns):
+            for optimizer in self._sampler.optimizers():
+                optimizer.state.clear()
+        return losses
+
+    # docstr-coverage: inherited
+    def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
+        run = _Run(probing=kwargs.get("only_size_probing", False), continued=kwargs.get("continue_training", False))
+        self._runs.append(run)
+        try:
+            return super()._train(*args, **kwargs)
+        finally:
+            self._runs.pop()
+
+    # docstr-coverage: inherited
+    def _create_training_data_loader(  # type: ignore[override]
+        self,
+        triples_factory: CoreTriplesFactory,
+        *,
+        sampler: Literal["schlichtkrull"] | None = None,
+        batch_size: int,
+        drop_last: bool,
+        num_workers: int | None = None,
+        pin_memory: bool = False,
+        **kwargs: Any,
+    ) -> DataLoader[Batch]:
+        run = self._runs[-1]
+        is_first = run.stream is None
+        if is_first:
+            run.sampler = self._prepare_sampler(run, triples_factory)
+        assert run.sampler is not None
+        if num_workers and isinstance(run.sampler, BindsModel | Learns):
+            raise ConfigurationError(
+                f"num_workers={num_workers}: {type(run.sampler).__name__} works with the model being trained, "
+                f"of which a worker process would only have a stale copy. Set num_workers=0; nothing is lost, since "
+                f"negatives are drawn on the model's device."
+            )
+        triples = triples_factory._add_inverse_triples_if_necessary(mapped_triples=triples_factory.mapped_triples)
+        stream = BatchStream(
+            triples.to("cpu" if num_workers else self.model.device),
+            run.sampler,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            subgraphs=sampler == "schlichtkrull",
+            loss_weighter=cast("Any", loss_weighter_resolver).make_safe(self.loss_weighter, self.loss_weighter_kwargs),
+        )
+        if is_first:
+            run.stream = stream
+        # else it is the stream of the callback `evaluation-loss`: it gets the sampler in training, which learns nothing
+        if num_workers:
+            return DataLoader(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+        # the stream has all that the host asks of a loader: an iterator and a length
+        return cast("DataLoader[Batch]", stream)
+
+    def _prepare_sampler(self, run: _Run, triples_factory: CoreTriplesFactory) -> NegativeSampler:
+        """Give a run its sampler: a fresh one, unless training is continued."""
+        sampler = self._sampler if run.continued else None
+        if sampler is None:
+            sampler = self._fresh_sampler(triples_factory)
+        if not run.probing:
+            self._sampler = sampler
+        if self._warm_start is not None and not run.continued:
+            self.model.load_state_dict(self._warm_start)
+        if self.pretraining_epochs:
+            run.pretraining_sampler = make_sampler(
+                self.pretraining_sampler, self.pretraining_sampler_kwargs, triples_factory
+            )
+        if isinstance(sampler, Learns):
+            sampler.clip_gradients = self._clipping
+        if isinstance(sampler, BindsModel):
+            sampler.bind(self.scorer)
+        return sampler
+
+    def _fresh_sampler(self, triples_factory: CoreTriplesFactory) -> NegativeSampler:
+        sampler = self.negative_sampler
+        if isinstance(sampler, NegativeSampler):
+            sampler.load_state_dict(copy.deepcopy(self._instance_state or {}))
+        else:
+            sampler = make_sampler(sampler, self.negative_sampler_kwargs, triples_factory)
+        return sampler.to(self.model.device)
+
+    # docstr-coverage: inherited
+    def _train_epoch(  # type: ignore[override]
+        self, *, epoch: int, only_size_probing: bool, backward: bool = True, **kwargs: Any
+    ) -> float:
+        outer, self._learning = self._learning, backward and not only_size_probing
+        try:
+            if self._learning:
+                self._begin_epoch(epoch)
+            loss = super()._train_epoch(epoch=epoch, only_size_probing=only_size_probing, backward=backward, **kwargs)
+            if self._learning:
+                self._log_sampler(epoch)
+        finally:
+            self._learning = outer
+        return loss
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """Choose the sampler of this epoch, and let the learning rate scheduler reach the one that learns."""
+        run = self._runs[-1]
+        assert run.stream is not None
+        assert run.sampler is not None
+        assert self.optimizer is not None
+        self._pretraining = run.pretraining_sampler is not None and epoch <= self.pretraining_epochs
+        run.stream.sampler = run.sampler
+        if self._pretraining:
+            assert run.pretraining_sampler is not None
+            run.stream.sampler = run.pretraining_sampler
+        run.sampler.train(self.model.training)
+        starts_anew = self.pretraining_epochs > 0 and epoch == self.pretraining_epochs + 1
+        if starts_anew:
+            self.optimizer.state.clear()
+        if not isinstance(run.sampler, Learns):
+            return
+        if starts_anew:
+            run.sampler.end_warm_up()
+        if self.lr_scheduler is not None:
+            group = self.optimizer.param_groups[0]
+            for optimizer in run.sampler.optimizers():
+                for own in optimizer.param_groups:
+                    own["lr"] = own.setdefault("initial_lr", own["lr"]) * group["lr"] / group["initial_lr"]
+
+    def _log_sampler(self, epoch: int) -> None:
+        sampler = self._runs[-1].sampler
+        if isinstance(sampler, AdversarialNegativeSampler):
+            metrics = sampler.end_epoch()
+            if metrics:
+                self.result_tracker.log_metrics(metrics=metrics, step=epoch, prefix="sampler")
+
+    def _after_scoring(self, batch: Batch) -> None:
+        if not self._learning:
+            return
+        if self._clipping is not None:
+            self._clipping(self.model.get_grad_params())
+        sampler = self._runs[-1].sampler
+        if not isinstance(sampler, Learns):
+            return
+        if self._pretraining:
+            sampler.warm_up(batch.negatives.positives)
+        else:
+            assert batch.scores is not None
+            sampler.learn(batch.negatives, batch.scores)
+
+    # docstr-coverage: inherited
+    def _extra_state(self, triples_factory: CoreTriplesFactory | None) -> dict[str, Any]:
+        return {} if self._sampler is None else {"sampler": self._sampler.state_dict()}
+
+    # docstr-coverage: inherited
+    def _load_extra_state(self, state: Mapping[str, Any], triples_factory: CoreTriplesFactory | None) -> None:
+        if self._sampler is None:
+            assert triples_factory is not None
+            self._sampler = self._fresh_sampler(triples_factory)
+        self._sampler.load_state_dict(state["sampler"])
+
+    # docstr-coverage: inherited
+    def _describe_extra(self) -> str:
+        return describe(
+            [
+                negative_sampler_resolver.lookup(self.negative_sampler),
+                self.negative_sampler_kwargs or {},
+                self.pretraining_epochs,
+                negative_sampler_resolver.lookup(self.pretraining_sampler),
+                self.pretraining_sampler_kwargs or {},
+            ]
+        )
