@@ -160,6 +160,8 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         save_checkpoint(
             {
                 "epoch": self._epoch,
+                # the pipeline reads this one
+                "random_seed": getattr(self.model, "_random_seed", None),
                 "loss": self.losses_per_epochs,
                 "model_state_dict": self.model.state_dict(),
                 "optimizer_state_dict": self.optimizer.state_dict(),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import itemgetter
 from typing import Any, cast
 
 import torch
 from pykeen.models import ERModel, Model
-from pykeen.nn.representation import Representation
 from pykeen.typing import (
     COLUMN_HEAD,
     COLUMN_RELATION,
@@ -22,17 +20,14 @@ from pykeen.typing import (
 )
 
 from .negatives import Negatives
-from .queries import Grouped, Layout, Looked, QueryForm, Slot, choose, each, query_form
+from .queries import Layout, QueryForm, Slot, choose, each, query_form
 from .queries.broadcasting import broadcast
-from .queries.lookups import depends_on_batch, is_embedding, is_table
+from .queries.lookups import Lookups
 
 __all__ = ["Scorer"]
 
 COLUMNS = (COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL)
-SIDES = [COLUMN_HEAD, COLUMN_TAIL]
-
-#: Whole tables are compared, not copies of some of their rows, unless they have so many times more rows than are needed
-MANY_TIMES = 8
+SIDES: list[int] = [COLUMN_HEAD, COLUMN_TAIL]
 
 
 class Scorer:
@@ -71,6 +66,7 @@ class Scorer:
             )
         self.model: ERModel[Any, Any, Any] = model
         self.mode = mode
+        self.lookups = Lookups(model, mode)
 
     @property
     def form(self) -> str:
@@ -85,7 +81,7 @@ class Scorer:
 
         :returns: shape: ``(b, 1)``
         """
-        h, r, t = self._represent(*hrt.unbind(dim=-1))
+        h, r, t = self.lookups.represent(*hrt.unbind(dim=-1))
         return self.model.interaction.score_hrt(h=h, r=r, t=t)
 
     def negatives(self, negatives: Negatives) -> FloatTensor:
@@ -114,11 +110,11 @@ class Scorer:
 
         :returns: the scores of the positives, shape: ``(b, 1)``, and of the negatives, shape: ``(b, k)``
         """
-        if not self._is_one_look_up() or list(self._parts(self._columns(negatives))) != [SIDES]:
+        if not self.lookups.are_joint or list(self._parts(self._columns(negatives))) != [SIDES]:
             return self.positives(negatives.positives), self.negatives(negatives)
         h, r, t = negatives.positives.unbind(dim=-1)
-        ids, layout = self._layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
-        entities, r, pool = self._represent(torch.stack([h, t]), r, ids)
+        ids, layout = self.lookups.layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
+        entities, r, pool = self.lookups.represent(torch.stack([h, t]), r, ids)
         slots = (_first(entities), r, _second(entities))
         return self.model.interaction.score_hrt(*slots), self._sides(negatives, slots, pool, layout)
 
@@ -155,7 +151,7 @@ class Scorer:
     def _parts(self, columns: list[int]) -> Iterator[list[int]]:
         """Group the corrupted columns into those which are scored together: both sides, if they share candidates."""
         together = all(side in columns and self._form(side) is not None for side in SIDES)
-        if together and self._have_same_representations():
+        if together and self.lookups.are_same:
             yield SIDES
             columns = [column for column in columns if column not in SIDES]
         yield from ([column] for column in columns)
@@ -172,7 +168,7 @@ class Scorer:
         A matrix product of whole chunks costs less than to take them apart.
         """
         # ids of relations may not be ids of entities, and vice versa
-        negatives = replace(negatives, ids=negatives.ids.clamp(max=self._count(columns[0]) - 1), mask=None)
+        negatives = replace(negatives, ids=negatives.ids.clamp(max=self.lookups.count(columns[0]) - 1), mask=None)
         if negatives.chunk_size > 1 and self._form(columns[0]) is not None:
             return self._part(negatives, columns)
         rows = chosen.any(dim=1).nonzero().squeeze(-1)
@@ -185,24 +181,27 @@ class Scorer:
         form = self._form(column)
         indices: list[LongTensor | None] = list(hrt.unbind(dim=-1))
         if form is None:
-            indices[column] = ids
-            slots = self._all_as_group(self._represent(*indices), ids, column)
-            n = self._count(column) if ids is None else ids.shape[1]
+            indices[column], layout = ids, None
+        else:
+            indices[column], layout = self.lookups.layout(ids, column, chunk_size)
+        slots = self.lookups.represent(*indices)
+        if ids is None:
+            slots[column] = each(slots[column], lambda x: x.unsqueeze(0))
+        if form is None or layout is None:
+            n = self.lookups.count(column) if ids is None else ids.shape[1]
             return broadcast(self.model.interaction, slots, column, (len(hrt), n), chunk_size)
-        indices[column], layout = self._layout(ids, column, chunk_size)
-        slots = self._all_as_group(self._represent(*indices), ids, column)
         candidates = slots.pop(column)
         return form.score(form.queries[column](*slots), form.encode(candidates), layout)
 
     def _both_sides(self, negatives: Negatives) -> FloatTensor:
         """Score corrupted heads and tails, whose candidates are in one space, together."""
         h, r, t = negatives.positives.unbind(dim=-1)
-        ids, layout = self._layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
+        ids, layout = self.lookups.layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
         if negatives.column.shape[1] == 1:
             kept = torch.where(negatives.column.squeeze(-1) == COLUMN_HEAD, t, h)
-            entities, r, pool = self._represent(kept, r, ids)
+            entities, r, pool = self.lookups.represent(kept, r, ids)
             return self._sides(negatives, (entities, r, entities), pool, layout)
-        entities, r, pool = self._represent(torch.stack([h, t]), r, ids)
+        entities, r, pool = self.lookups.represent(torch.stack([h, t]), r, ids)
         return self._sides(negatives, (_first(entities), r, _second(entities)), pool, layout)
 
     def _sides(self, negatives: Negatives, slots: Sequence[Slot], pool: Slot, layout: Layout) -> FloatTensor:
@@ -216,62 +215,6 @@ class Scorer:
             return form.score(choose(is_head, head, tail), candidates, layout)
         return torch.where(is_head, form.score(head, candidates, layout), form.score(tail, candidates, layout))
 
-    @staticmethod
-    def _all_as_group(slots: Sequence[Slot], ids: LongTensor | None, column: int) -> list[Slot]:
-        """Let all candidates, where no ids are given, be those of one group."""
-        return [each(x, lambda x: x.unsqueeze(0)) if ids is None and i == column else x for i, x in enumerate(slots)]
-
-    def _represent(self, *indices: LongTensor | None) -> list[Slot]:
-        """Return the representations of heads, relations and tails of any shape; ``None``: of all.
-
-        The model is asked for a flat list of ids, since some normalisers take the second dimension for the features.
-        """
-        h, r, t = (None if ids is None else ids.flatten() for ids in indices)
-        slots: Sequence[Slot]
-        if h is not None and t is not None and self._is_one_look_up():
-            entities, relations, _ = self.model._get_representations(
-                h=torch.cat([h, t]), r=r, t=t.new_empty(0), mode=self.mode
-            )
-            head, tail = itemgetter(slice(len(h))), itemgetter(slice(len(h), None))
-            slots = (each(entities, head), relations, each(entities, tail))
-        else:
-            slots = self.model._get_representations(h=h, r=r, t=t, mode=self.mode)
-        return [
-            slot if ids is None else each(slot, partial(_reshape, shape=ids.shape))
-            for slot, ids in zip(slots, indices, strict=True)
-        ]
-
-    def _is_one_look_up(self) -> bool:
-        """Return whether heads and tails may be looked up together, so that there is one dense gradient, not two."""
-        return self._have_same_representations() and all(map(is_embedding, self._representations(COLUMN_HEAD)))
-
-    def _layout(self, ids: LongTensor | None, column: int, chunk_size: int) -> tuple[LongTensor | None, Layout]:
-        """Choose of which ids to get the representations, and which of these each query meets."""
-        representations = self._representations(column)
-        if ids is None or chunk_size > 1 or any(map(depends_on_batch, representations)):
-            return ids, Grouped(chunk_size)
-        if all(map(is_table, representations)) and representations[0].max_id <= MANY_TIMES * ids.numel():
-            return None, Looked(ids)
-        distinct, rows = ids.unique(return_inverse=True)
-        return distinct, Looked(rows)
-
-    def _representations(self, column: int) -> Sequence[Representation]:
-        """Return what represents a slot."""
-        if column == COLUMN_RELATION:
-            return self.model.relation_representations
-        representations = self.model._get_entity_representations_from_inductive_mode(mode=self.mode)
-        interaction = self.model.interaction
-        indices = interaction.head_indices if column == COLUMN_HEAD else interaction.tail_indices
-        return [representations[i] for i in indices]
-
-    def _have_same_representations(self) -> bool:
-        """Return whether heads and tails are represented by the same."""
-        interaction = self.model.interaction
-        return list(interaction.head_indices) == list(interaction.tail_indices)
-
-    def _count(self, column: int) -> int:
-        return self.model.num_relations if column == COLUMN_RELATION else self.model._get_entity_len(mode=self.mode)
-
 
 def _first(slot: Slot) -> Slot:
     return each(slot, itemgetter(0))
@@ -279,8 +222,3 @@ def _first(slot: Slot) -> Slot:
 
 def _second(slot: Slot) -> Slot:
     return each(slot, itemgetter(1))
-
-
-def _reshape(x: FloatTensor, shape: torch.Size) -> FloatTensor:
-    """Give the first dimension a shape."""
-    return x.reshape(*shape, *x.shape[1:])

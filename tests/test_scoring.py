@@ -16,8 +16,9 @@ from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, LongTensor
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from pykeen_advneg.models import UnclampedTransDInteraction
 from pykeen_advneg.negatives import Negatives
-from pykeen_advneg.queries import Distance, Grouped, Layout, Looked, forms_table, layouts, looked, query_form
+from pykeen_advneg.queries import Distance, Encoded, Grouped, Layout, Looked, forms_table, layouts, looked, query_form
 from pykeen_advneg.scoring import Scorer
 
 COLUMNS = (COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL)
@@ -52,7 +53,8 @@ ARGUMENTS: dict[type[Interaction], dict[str, Any]] = {
 #: further settings which change how the score is computed
 VARIANTS: list[tuple[type[Interaction], dict[str, Any]]] = [
     *((cls, {"p": p, "power_norm": power}) for cls in
-      (modules.TransEInteraction, modules.TorusEInteraction, modules.PairREInteraction, modules.UMInteraction)
+      (modules.TransEInteraction, modules.TorusEInteraction, modules.PairREInteraction, modules.UMInteraction,
+       modules.TransHInteraction, UnclampedTransDInteraction)
       for p in (1, 2) for power in (False, True)),
     (modules.TransEInteraction, {"p": 3}),
     (modules.MuREInteraction, {"p": 1}),
@@ -133,7 +135,7 @@ def result(model: ERModel, score: Callable[[], torch.Tensor]) -> list[torch.Tens
     """Return scores, and the gradients with respect to all parameters of a random linear function of them."""
     model.zero_grad()
     scores = score()
-    weights = torch.randn(scores.shape, dtype=scores.dtype, generator=generator())
+    weights = torch.randn(scores.shape, dtype=scores.dtype, generator=generator()).to(scores.device)
     (scores * weights).sum().backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
     return [scores.detach(), *gradients]
@@ -371,10 +373,10 @@ def test_distance_in_single_precision(p: int, power_norm: bool, scaled: bool, lo
             norm = -torch.linalg.vector_norm(x, ord=p, dim=-1)
             scores = -(norm.abs() ** p) if power_norm else norm
         elif isinstance(layout, Looked):
-            scores = Distance(p, power_norm)(q, c, s if scaled else None, layout)
+            scores = Distance(p, power_norm)(Encoded(q, scale=s if scaled else None), Encoded(c), layout)
         else:
-            scale = layout.arrange(s) if scaled else None
-            scores = Distance(p, power_norm)(layout.arrange(q), c[ids], scale, layout).squeeze(1)
+            query = Encoded(layout.arrange(q), scale=layout.arrange(s) if scaled else None)
+            scores = Distance(p, power_norm)(query, Encoded(c[ids]), layout).squeeze(1)
         (scores * weights.to(dtype)).sum().backward()
         return [x.detach().double() for x in (scores, q.grad, c.grad, *([s.grad] if scaled else []))]
 
@@ -382,6 +384,17 @@ def test_distance_in_single_precision(p: int, power_norm: bool, scaled: bool, lo
     torch.testing.assert_close(fast[0], exact[0], rtol=1e-5, atol=1e-12)
     for x, y in zip(fast[1:], exact[1:], strict=True):
         assert bool(((x - y).norm(dim=-1) <= 1e-5 * y.norm(dim=-1).clamp(min=1e-3)).all())
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["distmult", "complex", "transe", "toruse", "pairre", "transh", "ntn"])
+def test_cuda(name: str) -> None:
+    model = make_model(make_interaction(interaction_resolver.lookup(name)))
+    for negatives in all_negatives(COLUMNS):
+        on_cpu = result(model.cpu(), lambda: Scorer(model).negatives(negatives))  # noqa: B023
+        parts = (getattr(negatives, part).cuda() for part in ("positives", "ids", "column"))
+        on_gpu = Negatives(*parts, chunk_size=negatives.chunk_size)
+        check([x.cpu() for x in result(model.cuda(), lambda: Scorer(model).negatives(on_gpu))], on_cpu)  # noqa: B023
 
 
 def test_form_and_table() -> None:

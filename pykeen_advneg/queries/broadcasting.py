@@ -46,8 +46,9 @@ def broadcast(
             slots[i] = each(slot, lambda x: x.reshape(-1, chunk_size, 1, *x.shape[1:]))
     h, r, t = slots
     scores = interaction.score(h=h, r=r, t=t, slice_size=_slice_size(interaction, slots, b), slice_dim=2)
+    scores = scores.flatten(end_dim=1)
     # an interaction which ignores the slot has given one score for all candidates
-    return scores.flatten(end_dim=1).expand(b, n)
+    return scores.expand(b, n) if scores.shape[1] == 1 else scores
 
 
 def _slice_size(interaction: Interaction[Any, Any, Any], slots: Sequence[Slot], b: int) -> int | None:

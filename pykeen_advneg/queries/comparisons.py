@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from pykeen.typing import FloatTensor
 
+from .form import Encoded
 from .kernels import Elementwise, blockwise_sum, products, safe_root, squared_euclidean
 from .layouts import Layout
 
@@ -19,14 +20,19 @@ class Product:
 
     name = "product"
 
-    def __call__(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
+    def __call__(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare, cf. :class:`pykeen_advneg.queries.Comparison`."""
-        return products(q if s is None else q * s, c, layout)
+        q = query.vector if query.scale is None else query.vector * query.scale
+        return products(q, candidates.vector, layout)
 
 
 @dataclass(frozen=True)
 class Distance:
-    r"""The negative distance $-\|q - s c\|_p$, or $-\|q - s c\|_p^p$, for $p \in \{1, 2\}$."""
+    r"""The negative distance $-\|x\|_p$ or $-\|x\|_p^p$, for $p \in \{1, 2\}$.
+
+    Here $x = q - s c - a u$ with the query q, the candidate c, the scale s of the query, the direction u of the query
+    and the amount a by which the candidate is moved, cf. :attr:`pykeen_advneg.queries.Encoded.shift`.
+    """
 
     name = "distance"
 
@@ -36,11 +42,14 @@ class Distance:
     #: whether the p-th power of the norm is taken
     power_norm: bool = False
 
-    def __call__(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
+    def __call__(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare, cf. :class:`pykeen_advneg.queries.Comparison`."""
         if self.p == 1:
-            return -blockwise_sum(q, c, s, layout, torch.Tensor.abs_, torch.Tensor.sign_)
-        square = squared_euclidean(q, c, s, layout)
+            return -_sum(query, candidates, layout, torch.Tensor.abs_, torch.Tensor.sign_)
+        if query.shift is None:
+            square = squared_euclidean(query.vector, candidates.vector, query.scale, layout)
+        else:
+            square = _sum(query, candidates, layout, torch.Tensor.square_, lambda x: x.mul_(2))
         return -(square if self.power_norm else safe_root(square))
 
 
@@ -56,10 +65,22 @@ class TorusDistance:
     #: whether the p-th power of the norm is taken
     power_norm: bool = False
 
-    def __call__(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
+    def __call__(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare, cf. :class:`pykeen_advneg.queries.Comparison`."""
-        result = blockwise_sum(q, c, s, layout, *_TORUS[int(self.p)])
+        result = _sum(query, candidates, layout, *_TORUS[int(self.p)])
         return -(result if self.p == 1 or self.power_norm else safe_root(result))
+
+
+def _sum(
+    query: Encoded, candidates: Encoded, layout: Layout, value: Elementwise, derivative: Elementwise
+) -> FloatTensor:
+    """Sum a function of the components of the difference of a query and a candidate, as scaled and shifted."""
+    q, c, u = query.vector, candidates.vector, query.shift
+    amount = None
+    if u is not None:
+        amount = -products(u, c, layout) if candidates.shift is None else layout.of_candidates(candidates.shift)
+        amount = amount.expand(q.shape[:-1] + amount.shape[-1:])
+    return blockwise_sum(q, c, query.scale, u, amount, layout, value, derivative)
 
 
 def _around(x: FloatTensor) -> FloatTensor:

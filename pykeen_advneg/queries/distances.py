@@ -15,12 +15,14 @@ from pykeen.nn.modules import (
     RotatEInteraction,
     TorusEInteraction,
     TransEInteraction,
+    TransHInteraction,
     TripleREInteraction,
     UMInteraction,
 )
 from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, FloatTensor
 from pykeen.utils import ensure_complex
 
+from ..models import UnclampedTransDInteraction
 from .comparisons import Distance, TorusDistance
 from .form import Encoded, Query, QueryForm
 
@@ -125,6 +127,39 @@ def _triple_re(interaction: TripleREInteraction) -> QueryForm:
     return _scaled(interaction, lambda r: (r[0] + u, r[2] + u, r[1]))
 
 
+def _trans_h(interaction: TransHInteraction) -> QueryForm:
+    r"""Write $-|h_\bot + r - t_\bot|$ with $e_\bot = e - (w^T e) w$."""
+
+    def head(r: Several, t: FloatTensor) -> Encoded:
+        w, d = r
+        return Encoded(t - _dot(t, w) * w - d, shift=w)
+
+    def tail(h: FloatTensor, r: Several) -> Encoded:
+        w, d = r
+        return Encoded(h - _dot(h, w) * w + d, shift=w)
+
+    queries: dict[int, Query] = {COLUMN_HEAD: head, COLUMN_TAIL: tail}
+    return QueryForm(Distance(interaction.p, interaction.power_norm), queries, Encoded)
+
+
+def _trans_d(interaction: UnclampedTransDInteraction) -> QueryForm:
+    r"""Write $-|h_\bot + r - t_\bot|$ with $e_\bot = e + (e_p^T e) r_p$."""
+
+    def head(r: Several, t: Several) -> Encoded:
+        return Encoded(t[0] + _dot(*t) * r[1] - r[0], shift=r[1])
+
+    def tail(h: Several, r: Several) -> Encoded:
+        return Encoded(h[0] + _dot(*h) * r[1] + r[0], shift=r[1])
+
+    queries: dict[int, Query] = {COLUMN_HEAD: head, COLUMN_TAIL: tail}
+    compare = Distance(interaction.p, interaction.power_norm)
+    return QueryForm(compare, queries, lambda e: Encoded(e[0], shift=_dot(*e).squeeze(-1)))
+
+
+def _dot(x: FloatTensor, y: FloatTensor) -> FloatTensor:
+    return (x * y).sum(dim=-1, keepdim=True)
+
+
 #: from the exact class of an interaction to the function which writes an instance with $p$ in {1, 2} as a query form
 DISTANCES: dict[type[Interaction[Any, Any, Any]], Callable[[Any], QueryForm]] = {
     LineaREInteraction: _linea_re,
@@ -133,6 +168,8 @@ DISTANCES: dict[type[Interaction[Any, Any, Any]], Callable[[Any], QueryForm]] = 
     RotatEInteraction: _rotat_e,
     TorusEInteraction: _torus_e,
     TransEInteraction: _trans_e,
+    TransHInteraction: _trans_h,
     TripleREInteraction: _triple_re,
     UMInteraction: _um,
+    UnclampedTransDInteraction: _trans_d,
 }

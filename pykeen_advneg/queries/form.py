@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pykeen.typing import BoolTensor, FloatTensor
@@ -30,6 +30,11 @@ class Encoded(NamedTuple):
     #: only for queries: the candidate is multiplied by it before the comparison, shape: ``(*prefix, d)``
     scale: FloatTensor | None = None
 
+    #: for queries, the direction in which each candidate is moved before the comparison, shape: ``(*prefix, d)``; for
+    #: candidates, how far, shape: ``(*prefix,)``. A candidate which does not say how far is moved by its negative
+    #: product with the direction, i.e., projected along it if its length is 1.
+    shift: FloatTensor | None = None
+
 
 #: Makes the query from two slots
 Query = Callable[[Slot, Slot], Encoded]
@@ -45,12 +50,12 @@ def choose(condition: BoolTensor, x: Encoded, y: Encoded) -> Encoded:
     :returns: the chosen queries
     """
 
-    def either(x: FloatTensor, y: FloatTensor) -> FloatTensor:
+    def either(x: FloatTensor | None, y: FloatTensor | None) -> FloatTensor | None:
+        if x is None or y is None:
+            return None
         return torch.where(condition.view(-1, *(1 for _ in x.shape[1:])), x, y)
 
-    bias = None if x.bias is None or y.bias is None else either(x.bias, y.bias)
-    scale = None if x.scale is None or y.scale is None else either(x.scale, y.scale)
-    return Encoded(either(x.vector, y.vector), bias, scale)
+    return Encoded._make(map(either, x, y))
 
 
 def each(slot: Slot, function: Callable[[FloatTensor], FloatTensor]) -> Slot:
@@ -66,12 +71,11 @@ class Comparison(Protocol):
         """The name shown to users."""
         ...
 
-    def __call__(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
+    def __call__(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare.
 
-        :param q: the queries
-        :param c: the candidates
-        :param s: multiplies the candidates of a query, of the same shape as the queries; ``None``: nothing
+        :param query: the queries, whose bias is not looked at
+        :param candidates: the candidates, whose bias is not looked at
         :param layout: which query meets which candidate; it also says what the shapes are
 
         :returns: the score of each pair
@@ -108,15 +112,16 @@ class QueryForm:
 
         :returns: shape: ``(b, n)``
         """
-        q, bias, scale = (None if x is None else layout.arrange(x) for x in query)
-        scores = self.compare(cast(FloatTensor, q), candidates.vector, scale, layout)
-        if bias is not None:
-            scores = scores + bias.unsqueeze(-1)
+        b = len(query.vector)
+        query = Encoded._make(None if x is None else layout.arrange(x) for x in query)
+        scores = self.compare(query, candidates, layout)
+        if query.bias is not None:
+            scores = scores + query.bias.unsqueeze(-1)
         if candidates.bias is not None:
             scores = scores + layout.of_candidates(candidates.bias)
         if self.finish is not None:
             scores = self.finish(scores)
-        return layout.flatten(scores, len(query.vector))
+        return layout.flatten(scores, b)
 
     def then(self, finish: Callable[[FloatTensor], FloatTensor]) -> QueryForm:
         """Return this form with a function applied to its scores after all else."""

@@ -13,7 +13,7 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch.autograd.function import once_differentiable
 
-from .layouts import Index, Layout, elements
+from .layouts import Block, Index, Layout, elements
 
 __all__ = ["Elementwise", "blockwise_sum", "products", "safe_root", "squared_euclidean"]
 
@@ -42,24 +42,28 @@ def blockwise_sum(
     q: FloatTensor,
     c: FloatTensor,
     s: FloatTensor | None,
+    u: FloatTensor | None,
+    a: FloatTensor | None,
     layout: Layout,
     value: Elementwise,
     derivative: Elementwise,
 ) -> FloatTensor:
-    r"""Sum a function of the components of the difference $x_{ij} = q_i - s_i c_j$, i.e., $\sum_l \psi(x_{ijl})$.
+    r"""Sum a function of the components of $x_{ij} = q_i - s_i c_j - a_{ij} u_i$, i.e., $\sum_l \psi(x_{ijl})$.
 
     The differences are computed a block at a time, and once more for gradients.
 
     :param q: the queries
     :param c: the candidates
     :param s: the scales, or ``None``
+    :param u: the directions, of the shape of the queries, or ``None``
+    :param a: how far each pair is moved along the direction; ``None`` if there is none
     :param layout: which query meets which candidate
     :param value: $\psi$, in place
     :param derivative: $\psi'$, in place
 
     :returns: the sum for each pair
     """
-    return _apply(_BlockwiseSum, q, c, s, layout, value, derivative)
+    return _apply(_BlockwiseSum, q, c, s, u, a, layout, value, derivative)
 
 
 def squared_euclidean(q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
@@ -105,15 +109,17 @@ class _BlockwiseSum(torch.autograd.Function):
         q: FloatTensor,
         c: FloatTensor,
         s: FloatTensor | None,
+        u: FloatTensor | None,
+        a: FloatTensor | None,
         layout: Layout,
         value: Elementwise,
         derivative: Elementwise,
     ) -> FloatTensor:
         """Compute the sums."""
-        ctx.save_for_backward(q, c, s)
+        ctx.save_for_backward(q, c, s, u, a)
         ctx.layout, ctx.derivative = layout, derivative
         result = layout.empty(q, c)
-        for block, x in layout.differences(q, c, s):
+        for block, x in _shifted(layout.differences(q, c, s), u, a):
             torch.sum(value(x), dim=-1, out=result[block])
         return result
 
@@ -121,19 +127,32 @@ class _BlockwiseSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: FloatTensor) -> Gradients:
         """Compute the gradients."""
-        q, c, s = ctx.saved_tensors
+        q, c, s, u, a = ctx.saved_tensors
         layout: Layout = ctx.layout
-        grad_q, grad_c = torch.zeros_like(q), torch.zeros_like(c)
-        grad_s = None if s is None else torch.zeros_like(s)
-        for block, difference in layout.differences(q, c, s):
+        gradients: list[Any] = [None if x is None else torch.zeros_like(x) for x in (q, c, s, u, a)]
+        grad_q, grad_c, grad_s, grad_u, grad_a = gradients
+        for block, difference in _shifted(layout.differences(q, c, s), u, a):
             rows = block[:-1]
             x = ctx.derivative(difference).mul_(grad[block].unsqueeze(-1))
             grad_q[rows] += x.sum(dim=-2)
-            if s is not None and grad_s is not None:
+            if u is not None:
+                grad_u[rows] -= torch.matmul(a[block].unsqueeze(-2), x).squeeze(-2)
+                grad_a[block] = -torch.matmul(x, u[rows].unsqueeze(-1)).squeeze(-1)
+            if s is not None:
                 grad_s[rows] -= (x * layout.candidates(c, block)).sum(dim=-2)
                 x *= s[rows].unsqueeze(-2)
             layout.add_to_candidates(grad_c, block, x.neg_())
-        return grad_q, grad_c, grad_s, None, None, None
+        return *gradients, None, None, None
+
+
+def _shifted(
+    differences: Iterator[tuple[Block, FloatTensor]], u: FloatTensor | None, a: FloatTensor | None
+) -> Iterator[tuple[Block, FloatTensor]]:
+    """Subtract $a_{ij} u_i$ from each difference, in place."""
+    for block, x in differences:
+        if u is not None and a is not None:
+            x.addcmul_(a[block].unsqueeze(-1), u[block[:-1]].unsqueeze(-2), value=-1)
+        yield block, x
 
 
 class _SquaredEuclidean(torch.autograd.Function):

@@ -1,0 +1,164 @@
+"""Figures of a comparison: learning curves, and the test results of each seed."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+__all__ = ["plot_curves", "plot_results", "save_png", "styles"]
+
+#: colours that people with any of the usual colour vision deficiencies tell apart (Okabe and Ito, 2008), yellow left
+#: out since it is too light on white
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.2)))
+_MARKERS = "osD^vPX"
+
+#: how the columns of a frame are called in a figure
+LABELS = {
+    "epoch": "epoch",
+    "seconds": "seconds of training",
+    "mrr": "validation MRR",
+    "hits_at_10": "validation hits@10",
+    "loss": "training loss",
+}
+_INK = "#333333"
+_GRID = "#e6e6e6"
+#: from so many seeds on, a band stands for the seeds; fewer are drawn as thin lines
+_BAND_FROM = 4
+
+
+def styles(samplers: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give each sampler a colour, a dash and a marker; colours come round again with another dash.
+
+    :param samplers: the samplers, in order
+
+    :returns: keyword arguments of :meth:`matplotlib.axes.Axes.plot` by sampler
+    """
+    return {
+        sampler: {
+            "color": COLORS[i % len(COLORS)],
+            "linestyle": _DASHES[i // len(COLORS) % len(_DASHES)],
+            "marker": _MARKERS[i % len(_MARKERS)],
+        }
+        for i, sampler in enumerate(samplers)
+    }
+
+
+def plot_curves(
+    frame: pd.DataFrame, x: str = "epoch", ys: Sequence[str] = ("mrr", "loss"), samplers: Sequence[str] | None = None
+) -> Figure:
+    """Draw the learning curves of the samplers on one data set, one panel per quantity.
+
+    The thick line is the mean over seeds, as far as all seeds go; thin lines, or from four seeds on a band from
+    the smallest to the largest value, show the seeds. Against seconds, the mean line goes through the mean seconds and
+    the mean value of each epoch.
+
+    :param frame: a row for each seed and epoch, with the columns ``sampler``, ``seed``, ``epoch``, ``seconds`` and ys;
+        missing values are epochs which were not evaluated
+    :param x: ``"epoch"`` or ``"seconds"``
+    :param ys: the quantities
+    :param samplers: the order of the samplers; by default that of the frame
+
+    :returns: the figure
+    """
+    samplers = list(dict.fromkeys(frame["sampler"])) if samplers is None else samplers
+    figure = _figure(4.7 * len(ys), 3.5)
+    axes = figure.subplots(1, len(ys), squeeze=False)[0]
+    for y, panel in zip(ys, axes, strict=True):
+        for sampler, style in styles(samplers).items():
+            rows = frame[(frame["sampler"] == sampler) & frame[y].notna()]
+            if len(rows):
+                _draw_seeds(panel, rows, x, y, style)
+                _draw_mean(panel, rows, x, y, {**style, "label": sampler})
+        _dress(panel, LABELS.get(x, x), LABELS.get(y, y))
+        panel.set_xlim(left=0)
+        if x == "epoch":
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(figure, axes[0])
+    return figure
+
+
+def plot_results(frame: pd.DataFrame, metric: str = "mrr", samplers: Sequence[str] | None = None) -> Figure:
+    """Draw the test result of each seed as a dot, and the mean of each sampler as a line.
+
+    :param frame: a row for each run, with the columns ``sampler``, ``seed`` and the metric
+    :param metric: the column of the metric
+    :param samplers: the order of the samplers; by default that of the frame
+
+    :returns: the figure
+    """
+    samplers = list(dict.fromkeys(frame["sampler"])) if samplers is None else list(samplers)
+    figure = _figure(6.4, 0.9 + 0.42 * len(samplers))
+    panel = figure.subplots()
+    for row, (sampler, style) in enumerate(styles(samplers).items()):
+        values = frame.loc[frame["sampler"] == sampler, metric]
+        panel.plot(values, [row] * len(values), style["marker"], color=style["color"], ms=6.5, alpha=0.65, mew=0)
+        panel.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=style["color"], lw=2.5, solid_capstyle="butt")
+    panel.set_yticks(range(len(samplers)), samplers)
+    panel.set_ylim(len(samplers) - 0.4, -0.6)
+    panel.margins(x=0.08)
+    _dress(panel, f"test {metric.upper() if metric == 'mrr' else metric}", "")
+    return figure
+
+
+def save_png(figure: Figure, path: pathlib.Path) -> None:
+    """Write a figure as a PNG.
+
+    :param figure: the figure
+    :param path: the file
+    """
+    figure.savefig(path, dpi=160, metadata={"Software": None})
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Make a figure that no global state knows."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_seeds(panel: Axes, rows: pd.DataFrame, x: str, y: str, style: Mapping[str, Any]) -> None:
+    """Draw the seeds as a band or as thin lines."""
+    if x == "epoch" and rows["seed"].nunique() >= _BAND_FROM:
+        spread = rows.groupby("epoch")[y].agg(["min", "max"])
+        panel.fill_between(spread.index, spread["min"], spread["max"], color=style["color"], alpha=0.16, lw=0)
+        return
+    for _, seed in rows.groupby("seed"):
+        panel.plot(seed[x], seed[y], color=style["color"], lw=0.8, alpha=0.4)
+
+
+def _draw_mean(panel: Axes, rows: pd.DataFrame, x: str, y: str, style: Mapping[str, Any]) -> None:
+    """Draw the mean over the seeds, for the epochs that all seeds have."""
+    epochs = rows.groupby("epoch")
+    mean = epochs[["seconds", y]].mean()[epochs["seed"].nunique() == rows["seed"].nunique()]
+    points = mean.index if x == "epoch" else mean["seconds"]
+    every = max(1, len(mean) // 8)
+    panel.plot(points, mean[y], **style, lw=2, ms=4.5, markevery=(0, every), mew=0)
+
+
+def _dress(panel: Axes, x: str, y: str) -> None:
+    """Take away what does not inform."""
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color("#999999")
+    panel.grid(color=_GRID, lw=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(colors=_INK, labelsize=9, length=3, color="#999999")
+    panel.set_xlabel(x, color=_INK, fontsize=10)
+    panel.set_ylabel(y, color=_INK, fontsize=10)
+
+
+def _legend(figure: Figure, panel: Axes) -> None:
+    """Put one legend above all panels."""
+    handles, labels = panel.get_legend_handles_labels()
+    if handles:
+        columns = min(len(labels), 5)
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=10, handlelength=3
+        )

@@ -1,0 +1,147 @@
+"""The recipes: do the files follow from the specification, and does PyKEEN run them?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pykeen.datasets import get_dataset
+from pykeen.models import ComplEx, DistMult, TransE, model_resolver
+from pykeen.pipeline import pipeline_from_config
+
+from pykeen_advneg import experiments
+from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.experiments.kbgan import recipes
+from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
+from pykeen_advneg.models import KBGANTransD
+
+#: the training triples and the generator's weight decay (lambda / 100 batches), from the authors' configuration files
+TABLE = {"fb15k237": (272_115, 0.01), "wn18rr": (86_835, 0.001), "wn18": (141_442, 0.001)}
+MODELS = {"transe": TransE, "transd": KBGANTransD}
+GENERATORS = {"distmult": (DistMult, 50), "complex": (ComplEx, 25)}
+
+
+def read(name: str) -> dict[str, Any]:
+    recipe: dict[str, Any] = json.loads(experiments.path(name).read_text())
+    return recipe
+
+
+def reduced(name: str) -> dict[str, Any]:
+    """The recipe on a small data set, with one epoch of pre-training and three of adversarial training."""
+    recipe = read(name)
+    recipe["pipeline"]["dataset"] = "umls"
+    recipe["pipeline"]["training_loop_kwargs"]["pretraining_epochs"] = 1
+    recipe["pipeline"]["training_kwargs"] |= dict(num_epochs=4, batch_size=512)
+    recipe["pipeline"]["stopper_kwargs"]["frequency"] = 2
+    return recipe
+
+
+def test_names() -> None:
+    expected = {f"kbgan_{model}_{generator}_{data}" for model in MODELS for generator in GENERATORS for data in TABLE}
+    assert set(experiments.names()) == expected
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"'kbgan_rotate' is no recipe; choose one of \['kbgan_transd_complex"):
+        experiments.path("kbgan_rotate")
+
+
+def test_files_are_those_of_the_script() -> None:
+    """`python -m pykeen_advneg.experiments.kbgan` writes them."""
+    assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(recipes()))
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_settings(name: str) -> None:
+    """The numbers of the specification, spelt out once more, not taken from the script."""
+    _, model, generator, data = name.split("_")
+    pipeline = read(name)["pipeline"]
+    num_triples, weight_decay = TABLE[data]
+    assert pipeline["dataset"] == data
+    assert model_resolver.lookup(pipeline["model"]) is MODELS[model]
+    assert pipeline["model_kwargs"]["embedding_dim"] == 50
+    assert pipeline["loss_kwargs"] == {"margin": 3.0, "reduction": "sum"}
+    assert pipeline["optimizer_kwargs"] == {"lr": 0.001}
+    assert pipeline["training_loop_kwargs"]["pretraining_epochs"] == 1000
+    assert pipeline["training_kwargs"]["num_epochs"] == 6000
+    size = pipeline["training_kwargs"]["batch_size"]
+    assert 99 * size < num_triples <= 100 * size
+    assert pipeline["stopper_kwargs"]["frequency"] == 100
+    sampler = pipeline["negative_sampler_kwargs"]
+    assert model_resolver.lookup(sampler["generator"]) is GENERATORS[generator][0]
+    assert sampler["generator_kwargs"]["embedding_dim"] == GENERATORS[generator][1]
+    assert sampler["generator_optimizer_kwargs"] == {"lr": 0.001, "weight_decay": pytest.approx(weight_decay)}
+    expected = dict(num_candidates=20, num_negs_per_pos=1, temperature=1.0, side="bernoulli", baseline="epoch")
+    assert {key: sampler[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", [name for name in experiments.names() if name.endswith("wn18rr")])
+def test_run(name: str) -> None:
+    """PyKEEN builds what the recipe says, and trains it."""
+    result = pipeline_from_config(reduced(name), random_seed=0, use_tqdm=False)
+    model, sampler = result.model, result.training_loop._sampler
+    assert len(result.losses) == 4
+    assert len(result.stopper.results) == 2
+    assert result.get_metric("mrr") > 0
+    for representation in (*model.entity_representations, *model.relation_representations):
+        assert representation.initializer is ball_normal_
+        assert representation.constrainer is unit_ball
+        assert representation().norm(dim=-1).max() <= 1 + 1e-5
+    assert model.interaction.p == 1
+    assert model.interaction.power_norm is False
+    (generator_entities,) = sampler.generator.entity_representations
+    assert generator_entities.initializer is factor_normal_
+    assert generator_entities.constrainer is None
+    assert generator_entities.regularizer is None
+    assert sampler.generator.relation_representations[0].regularizer is None
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_module_prints_paths() -> None:
+    listed = command("-m", "pykeen_advneg.experiments")
+    assert listed.stdout.split() == experiments.names()
+    found = command("-m", "pykeen_advneg.experiments", "kbgan_transe_complex_wn18")
+    assert Path(found.stdout.strip()).is_file()
+    unknown = command("-m", "pykeen_advneg.experiments", "kbgan")
+    assert unknown.returncode == 2
+    assert "is no recipe" in unknown.stderr
+
+
+@pytest.mark.slow
+def test_command(tmp_path: Path) -> None:
+    """`pykeen experiments run`, which imports nothing of this package; it compares with the published numbers."""
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(reduced("kbgan_transd_complex_wn18rr")))
+    done = command("-m", "pykeen", "experiments", "run", str(path), "-d", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    (results,) = (tmp_path / "out").glob("*/replicates/*/results.json")
+    assert len(json.loads(results.read_text())["losses"]) == 4
+    (metrics,) = (tmp_path / "out").glob("*/all_replicates_metrics.tsv")
+    header, published, ours = metrics.read_text().splitlines()
+    assert "hits_at_10" in header
+    assert published.split("\t") == ["True", "0.469", "0.215"]
+    assert ours.startswith("False")
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("dataset", list(TABLE))
+def test_number_of_triples(dataset: str, needs_data: Any) -> None:
+    """The batch sizes belong to the data sets as PyKEEN loads them."""
+    needs_data(dataset)
+    assert get_dataset(dataset=dataset).training.num_triples == TABLE[dataset][0]
