@@ -1,15 +1,16 @@
-"""KBGAN's claim, measured: does adversarial training improve a pre-trained TransE more than further Bernoulli epochs?
+"""KBGAN's claim, measured: adversarial training of a pre-trained TransE against further Bernoulli epochs.
 
-The set-up is the paper's (Cai & Wang, 2018): TransE with the L1 distance, 50 dimensions, margin 3, sums over 100 batches
-an epoch, Adam at 1e-3, every row clamped to the unit ball after each step; generators with 20 candidates. Ids are built
-from all splits, so that no evaluation triple is dropped. For each seed:
+The set-up is the paper's (Cai & Wang, 2018): TransE with the L1 distance, 50 dimensions, margin 3, sums over 100
+batches an epoch, Adam at 1e-3, every row clamped to the unit ball after each step; generators with 20 candidates. Ids
+are built from all splits, so that no evaluation triple is dropped. For each seed:
 
-1. TransE is pre-trained on Bernoulli negatives, and each generator on its own softmax over the positive and 19 negatives;
+1. TransE is pre-trained on Bernoulli negatives, and each generator on its own softmax over the positive and 19
+   negatives;
 2. from there, the same number of further epochs is run with (a) Bernoulli, (b) KBGAN with DistMult, (c) with ComplEx.
 
 The best epoch is chosen by the filtered MRR on the validation triples; the test metrics (filtered, realistic rank, all
-entities, both sides) are those of this epoch. One JSON line a run is appended to ``OUT/DATASET.jsonl``; what stands there
-is not run again, and a killed run resumes from its checkpoint.
+entities, both sides) are those of this epoch. One JSON line a run is appended to ``OUT/DATASET.jsonl``; what stands
+there is not run again, and a killed run resumes from its checkpoint.
 
 usage: python benchmarks/kbgan_claim.py --dataset wn18rr --pretraining-epochs 100 --epochs 100 --seeds 3
 """

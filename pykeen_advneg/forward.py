@@ -51,7 +51,7 @@ class WholeBatchTrainingLoop(ResumableTrainingLoop, ABC):
         slice_size: int | None,
         backward: bool = True,
     ) -> float:
-        if slice_size is not None and backward:
+        if slice_size is not None:
             raise ConfigurationError(f"slice_size={slice_size} is not possible for negative sampling; leave it out.")
         loss, value = self._loss_of_part(batch, start, stop, label_smoothing, backward)
         if not torch.isfinite(value):

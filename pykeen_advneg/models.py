@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from class_resolver import OptionalKwargs
+from docdata import parse_docdata
 from pykeen.constants import DEFAULT_EMBEDDING_HPO_EMBEDDING_DIM_RANGE
 from pykeen.losses import Loss, MarginRankingLoss
 from pykeen.models import ERModel
@@ -22,6 +22,7 @@ __all__ = ["KBGANTransD", "UnclampedTransDInteraction"]
 Pair = tuple[FloatTensor, FloatTensor]
 
 
+@parse_docdata
 class UnclampedTransDInteraction(NormBasedInteraction[Pair, Pair, Pair]):
     r"""TransD without a clamp of the projected vectors.
 
@@ -62,50 +63,15 @@ class UnclampedTransDInteraction(NormBasedInteraction[Pair, Pair, Pair]):
         :returns: shape: ``batch_dims``
         """
         relation, r_p = r
-        if _is_shared(t, h, r):
-            return self._against_shared(_project(h, r_p) + relation, t, r_p)
-        if _is_shared(h, r, t):
-            return self._against_shared(_project(t, r_p) - relation, h, r_p)
         h_bot, t_bot = _project(h, r_p), _project(t, r_p)
         scores: FloatTensor = negative_norm_of_sum(h_bot, relation, -t_bot, p=self.p, power_norm=self.power_norm)
         return scores
-
-    def _against_shared(self, query: FloatTensor, candidates: Pair, r_p: FloatTensor) -> FloatTensor:
-        """Compare queries with the same candidates, relation by relation: these are projected once for each of them.
-
-        :param query: shape: ``(*b, 1, d)``, where the projected candidate should lie
-        :param candidates: shape: ``(*ones, n, d)`` each, before the projection
-        :param r_p: shape: ``(*b, 1, d)`` or broadcastable to it
-
-        :returns: shape: ``(*b, n)``, the negative distances
-        """
-        rows, projections = (x.flatten(end_dim=-2) for x in torch.broadcast_tensors(query, r_p))
-        e, e_p = (x.flatten(end_dim=-2) for x in candidates)
-        with torch.no_grad():
-            _, group, counts = projections.unique(dim=0, return_inverse=True, return_counts=True)
-            order = group.argsort()
-            first = order[counts.cumsum(dim=0) - counts]
-        distances = torch.cat(
-            [
-                torch.cdist(q, _project((e, e_p), v), p=self.p, compute_mode="donot_use_mm_for_euclid_dist")
-                for q, v in zip(rows[order].split(counts.tolist()), projections[first], strict=True)
-            ]
-        )
-        distances = distances[order.argsort()].view(*torch.broadcast_shapes(query.shape, r_p.shape)[:-2], -1)
-        return -(distances**self.p if self.power_norm else distances)
 
 
 def _project(entity: Pair, r_p: FloatTensor) -> FloatTensor:
     r"""Compute $e_\bot = e + (e_p^T e)\, r_p$."""
     e, e_p = entity
     return e + (e * e_p).sum(dim=-1, keepdim=True) * r_p
-
-
-def _is_shared(candidates: Pair, *others: Pair) -> bool:
-    """Tell whether several candidates of one slot are shared by all queries, which have one of each other slot."""
-    return all(x.ndim > 1 and x.shape[-2] > 1 and x.shape[:-2].numel() == 1 for x in candidates) and all(
-        x.ndim > 1 and x.shape[-2] == 1 for pair in others for x in pair
-    )
 
 
 class KBGANTransD(ERModel[Pair, Pair, Pair]):

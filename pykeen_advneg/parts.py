@@ -23,7 +23,7 @@ def score(scorer: Scorer, negatives: Negatives) -> Scores:
 
     :returns: the scores, with gradient
     """
-    return Scores(scorer.positives(negatives.positives), scorer.negatives(negatives))
+    return Scores(*scorer.both(negatives))
 
 
 class Parts:

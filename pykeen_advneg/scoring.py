@@ -48,7 +48,8 @@ class Scorer:
       so that its term has the same expectation where they are drawn uniformly. A regulariser which is a sum
       (:class:`pykeen.regularizers.NormLimitRegularizer`) does not count repetitions.
     * Dropout, in representations or in the interaction, and batch normalisation in training mode see a kept slot once
-      for all of its candidates, as in :meth:`pykeen.models.Model.score_t`.
+      for all of its candidates, as in :meth:`pykeen.models.Model.score_t`, and where heads and tails cannot be scored
+      together, they see those with a corrupted head apart from those with a corrupted tail.
     """
 
     def __init__(self, model: Model, mode: InductiveMode | None = None) -> None:

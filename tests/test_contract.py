@@ -1,11 +1,12 @@
 """The shipped contract, run over every registered sampler and over two as a third party would write them."""
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from docdata import parse_docdata
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, LongTensor, MappedTriples
 
+# before its import, so that its assertions show their values
 pytest.register_assert_rewrite("pykeen_advneg.testing")
 
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import AdversarialNegativeSampler, BindsModel, Learns
 from pykeen_advneg.scoring import Scorer
-from pykeen_advneg.testing import SamplerContract, make_model
+from pykeen_advneg.testing import SamplerContract
+from pykeen_advneg.testing.graphs import make_model
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class SidedNegativeSampler(AdversarialNegativeSampler):
 
 class TestSided(SamplerContract):
     cls = SidedNegativeSampler
-    columns = {COLUMN_TAIL}
+    columns = frozenset({COLUMN_TAIL})
 
 
 @parse_docdata
@@ -80,7 +83,7 @@ class DynamicNegativeSampler(AdversarialNegativeSampler, BindsModel):
         link: https://doi.org/10.1145/2484028.2484126
     """
 
-    hpo_default = dict(num_candidates=dict(type=int, low=2, high=64, log=True))
+    hpo_default: ClassVar[Mapping[str, Any]] = dict(num_candidates=dict(type=int, low=2, high=64, log=True))
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class DynamicNegativeSampler(AdversarialNegativeSampler, BindsModel):
 
 class TestDynamic(SamplerContract):
     cls = DynamicNegativeSampler
-    kwargs = {"num_candidates": 6}
+    kwargs: ClassVar[Mapping[str, Any]] = {"num_candidates": 6}
 
 
 def flaws() -> Sequence[tuple[str, type[AdversarialNegativeSampler], type[SamplerContract]]]:

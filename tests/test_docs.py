@@ -26,6 +26,7 @@ import pykeen_advneg  # noqa: F401  # registers
 from pykeen_advneg import experiments
 from pykeen_advneg.cli import app
 from pykeen_advneg.configuration import Comparison
+from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
 
 ROOT = Path(__file__).parents[1]
@@ -226,3 +227,11 @@ def test_defaults_of_kbgan() -> None:
     given_by_pykeen = {"self", "mapped_triples", "num_entities", "num_relations", "filterer", "filterer_kwargs"}
     expected = {p.name: repr(p.default).replace("'", '"') for p in parameters if p.name not in given_by_pykeen}
     assert rows == expected
+
+
+def test_batch_sizes_of_the_recipes() -> None:
+    text = (ROOT / "docs" / "samplers" / "kbgan.md").read_text()
+    (row,) = re.findall(r"^\| batch size [^|]*\|(.*)\|$", text, re.MULTILINE)
+    sizes = [int(cell.replace(",", "")) for cell in row.split("|")]
+    names = [f"kbgan_transe_distmult_{dataset}" for dataset in ("fb15k237", "wn18rr", "wn18")]
+    assert sizes == [recipes()[name]["pipeline"]["training_kwargs"]["batch_size"] for name in names]

@@ -33,7 +33,7 @@ from pykeen.training.training_loop import CheckpointMismatchError
 from pykeen.triples.weights import LossWeighter
 from pykeen.utils import set_random_seed
 
-from pykeen_advneg.testing import DENSE_GRAPH, GRAPH, VALIDATION, same
+from pykeen_advneg.testing.graphs import DENSE_GRAPH, GRAPH, VALIDATION, same
 
 BATCH_SIZE = 64
 
@@ -182,7 +182,7 @@ def study(**kwargs: Any) -> Any:
 
 @pytest.mark.parametrize(("loop", "is_used"), [(SLCWATrainingLoop, True), (OwnLoop, False)])
 def test_study_drops_the_sampler_of_other_loops(loop: type[SLCWATrainingLoop], is_used: bool) -> None:
-    """Seam C: without a word. The documentation says to tune by pipelines of one's own."""
+    """Seam C: without a word. Not worked around; docs/loop.md says so."""
     result = study(training_loop=loop, negative_sampler=Counting)
     (trial,) = result.study.trials
     assert trial.state.name == "COMPLETE"

@@ -68,31 +68,6 @@ def test_differs_from_pykeen_for_long_vectors() -> None:
     assert not torch.isclose(ours, theirs).any()
 
 
-@pytest.mark.parametrize(("p", "power_norm"), [(1, False), (2, False), (2, True)])
-@pytest.mark.parametrize("column", [0, 2])
-@pytest.mark.parametrize("shape", [(7, 1), (1, 7, 1), (2, 3, 1)])
-def test_shared_candidates(column: int, shape: tuple[int, ...], p: int, power_norm: bool) -> None:
-    """What is computed relation by relation is what is computed triple by triple, and so are the gradients."""
-    interaction = UnclampedTransDInteraction(p=p, power_norm=power_norm)
-    relations = [torch.randn(3, 5, requires_grad=True) for _ in range(2)]
-    ids = torch.randint(3, shape)
-    candidates = [torch.randn(11, 5, requires_grad=True) for _ in range(2)]
-    kept = [torch.randn(*shape, 5, requires_grad=True) for _ in range(2)]
-    leaves = [*relations, *candidates, *kept]
-
-    def gradients(spread: bool) -> tuple[torch.Tensor, ...]:
-        slots = [tuple(kept), tuple(x[ids] for x in relations), tuple(kept)]
-        many = [x.view(*(1 for _ in shape[:-1]), 11, 5) for x in candidates]
-        slots[column] = tuple(x.expand(*shape[:-1], 11, 5) if spread else x for x in many)
-        scores = interaction(*slots)
-        weights = torch.linspace(-1, 1, scores.numel()).view(scores.shape)
-        return scores, *torch.autograd.grad((scores * weights).sum(), leaves)
-
-    for ours, expected in zip(gradients(False), gradients(True), strict=True):
-        assert ours.shape == expected.shape
-        assert torch.allclose(ours, expected, atol=1e-4, rtol=1e-4)
-
-
 def test_inputs_are_left_alone() -> None:
     slots = pairs(8, 3)
     copies = [[x.clone() for x in pair] for pair in slots]
