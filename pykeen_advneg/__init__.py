@@ -14,6 +14,7 @@ from .registry import register
 if TYPE_CHECKING:
     from .evaluation import FastRankBasedEvaluator
     from .filtering import ExactFilterer
+    from .models import KBGANTransD
     from .negatives import Negatives
     from .sampling.kbgan import KBGANNegativeSampler
     from .scoring import Scorer
@@ -24,6 +25,7 @@ __all__ = [
     "ExactFilterer",
     "FastRankBasedEvaluator",
     "KBGANNegativeSampler",
+    "KBGANTransD",
     "Negatives",
     "Scorer",
     "__version__",
@@ -38,6 +40,7 @@ _MODULES = {
     "ExactFilterer": ".filtering",
     "FastRankBasedEvaluator": ".evaluation",
     "KBGANNegativeSampler": ".sampling.kbgan",
+    "KBGANTransD": ".models",
     "Negatives": ".negatives",
     "Scorer": ".scoring",
 }

@@ -24,6 +24,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from .errors import CheckpointError, ConfigurationError
 
@@ -139,20 +140,22 @@ def recover(path: Path) -> None:
         previous.replace(path)
 
 
-def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
+def load_weights(path: str | Path, module: nn.Module) -> dict[str, torch.Tensor]:
     """Read a state dictionary of tensors from a ``.safetensors`` or a :func:`torch.save` file; no code is run.
 
     :param path: the file
+    :param module: the module which the weights are for
 
-    :returns: the state dictionary
+    :returns: the state dictionary, which fits the module
 
-    :raises ConfigurationError: if there is no such file, or if it holds anything else
+    :raises ConfigurationError: if there is no such file, if it holds anything else, or if the weights do not fit
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigurationError(
             f"There is no file '{path}' to start from; save one by torch.save(model.state_dict(), …)."
         )
+    state: dict[str, Any]
     if path.suffix == ".safetensors":
         try:
             from safetensors.torch import load_file
@@ -160,12 +163,26 @@ def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
             raise ConfigurationError(
                 f"Reading '{path}' needs the package safetensors: pip install safetensors."
             ) from error
-        return dict(load_file(path))
-    state = load_checkpoint(path)
-    state = state.get("model_state_dict", state)
+        state = dict(load_file(path))
+    else:
+        state = load_checkpoint(path)
+        state = state.get("model_state_dict", state)
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigurationError(f"'{path}' holds no state dictionary of tensors.")
-    return cast("dict[str, torch.Tensor]", state)
+    _check_fit(state, module, path)
+    return state
+
+
+def _check_fit(state: Mapping[str, torch.Tensor], module: nn.Module, path: Path) -> None:
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    for name in sorted({*found, *wanted}):
+        if found.get(name) != wanted.get(name):
+            raise ConfigurationError(
+                f"The weights in '{path}' are not those of this {type(module).__name__}: '{name}' has the shape "
+                f"{found.get(name, 'of nothing')} there, and {wanted.get(name, 'of nothing')} here. Give the model the "
+                f"parameters it was saved with, or choose another file."
+            )
 
 
 def get_random_state() -> dict[str, Any]:

@@ -30,10 +30,8 @@ class NDCGAtK(RankBasedMetric):
 
     .. note::
 
-        PyKEEN reads a number off a metric's name for its own hits @ k only. The names ``ndcg_at_3``, ``ndcg_at_5`` and
-        ``ndcg_at_10`` are known, and part of the default metrics. Any other ``k`` can be computed with
-        ``metrics="ndcg_at_k", metrics_kwargs=dict(k=20)``, but its name cannot be given to a stopper. Register a
-        subclass with a fixed ``k``, as :class:`NDCGAt5` is one, to name it.
+        The class is given to an evaluator, ``evaluator_kwargs=dict(metrics=[NDCGAt5])``. It is not registered by name
+        with PyKEEN, whose evaluators compute all registered metrics: each of their results would become longer.
 
     Source: K. Järvelin, J. Kekäläinen. Cumulated gain-based evaluation of IR techniques. ACM TOIS 20(4), 2002; with the
     discount $\log_2(1 + r)$ of C. Burges et al. Learning to rank using gradient descent. ICML 2005.

@@ -18,6 +18,7 @@ from pykeen.typing import (
     InductiveMode,
     LongTensor,
 )
+from pykeen.utils import get_batchnorm_modules
 
 from .negatives import Negatives
 from .queries import Layout, QueryForm, Slot, choose, each, query_form
@@ -47,9 +48,11 @@ class Scorer:
       positives and each positive has one corrupted side. Of candidates which are not shared, it sees each entity once,
       so that its term has the same expectation where they are drawn uniformly. A regulariser which is a sum
       (:class:`pykeen.regularizers.NormLimitRegularizer`) does not count repetitions.
-    * Dropout, in representations or in the interaction, and batch normalisation in training mode see a kept slot once
-      for all of its candidates, as in :meth:`pykeen.models.Model.score_t`, and where heads and tails cannot be scored
-      together, they see those with a corrupted head apart from those with a corrupted tail.
+    * Dropout, in representations or in the interaction, sees a kept slot once for all of its candidates, as in
+      :meth:`pykeen.models.Model.score_t`.
+
+    Batch normalisation in training mode makes a score depend on the rest of its batch: the negatives of such a model
+    are scored as triples, all in one batch, as PyKEEN does.
     """
 
     def __init__(self, model: Model, mode: InductiveMode | None = None) -> None:
@@ -68,6 +71,7 @@ class Scorer:
         self.model: ERModel[Any, Any, Any] = model
         self.mode = mode
         self.lookups = Lookups(model, mode)
+        self._has_batch_norm = bool(get_batchnorm_modules(model))
 
     @property
     def form(self) -> str:
@@ -92,6 +96,8 @@ class Scorer:
 
         :returns: shape: ``(b, k)``
         """
+        if self._needs_whole_batch or not len(negatives):
+            return self.model.score_hrt(negatives.triples.view(-1, 3), mode=self.mode).view(negatives.shape)
         parts = list(self._parts(self._columns(negatives)))
         if len(parts) == 1:
             return self._part(negatives, parts[0])
@@ -111,7 +117,8 @@ class Scorer:
 
         :returns: the scores of the positives, shape: ``(b, 1)``, and of the negatives, shape: ``(b, k)``
         """
-        if not self.lookups.are_joint or list(self._parts(self._columns(negatives))) != [SIDES]:
+        is_joint = self.lookups.are_joint and not self._needs_whole_batch
+        if not is_joint or list(self._parts(self._columns(negatives))) != [SIDES]:
             return self.positives(negatives.positives), self.negatives(negatives)
         h, r, t = negatives.positives.unbind(dim=-1)
         ids, layout = self.lookups.layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
@@ -138,6 +145,11 @@ class Scorer:
         if ids.ndim != 2 or len(ids) != b:  # noqa: PLR2004
             raise ValueError(f"ids must have shape (n,) or ({b}, n), got {tuple(ids.shape)}.")
         return self._column(hrt, ids, column, chunk_size=1)
+
+    @property
+    def _needs_whole_batch(self) -> bool:
+        """Whether scores depend on what else is in the batch, which then must not be taken apart."""
+        return self._has_batch_norm and self.model.training
 
     def _form(self, column: int) -> QueryForm | None:
         """Return the form of the interaction in its present mode, if it has one for the column."""

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import torch
 from class_resolver import HintOrType, OptionalKwargs
 from pykeen.constants import PYKEEN_CHECKPOINTS
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
@@ -41,6 +40,10 @@ def cheap_collection() -> Iterator[None]:
 
     On small graphs, to walk through the modules which are loaded takes longer than an epoch.
     """
+    if gc.get_freeze_count():
+        # somebody else does so, and will unfreeze
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:
@@ -133,7 +136,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self.pretraining_epochs = pretraining_epochs
         self.pretraining_sampler = pretraining_sampler
         self.pretraining_sampler_kwargs = pretraining_sampler_kwargs
-        self._warm_start = None if warm_start is None else self._read_warm_start(warm_start)
+        self._warm_start = None if warm_start is None else load_weights(warm_start, self.model)
         self._instance_state = (
             copy.deepcopy(negative_sampler.state_dict()) if isinstance(negative_sampler, NegativeSampler) else None
         )
@@ -142,16 +145,6 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self._learning = False
         self._pretraining = False
         self._clipping: _Clipping | None = None
-
-    def _read_warm_start(self, path: str | pathlib.Path) -> dict[str, torch.Tensor]:
-        state = load_weights(path)
-        expected = {key: value.shape for key, value in self.model.state_dict().items()}
-        found = {key: value.shape for key, value in state.items()}
-        if expected != found:
-            raise ConfigurationError(
-                f"warm_start='{path}' holds other weights than the model has: {found} instead of {expected}."
-            )
-        return state
 
     def train(
         self, triples_factory: CoreTriplesFactory, num_epochs: int = 1, *args: Any, **kwargs: Any

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -67,6 +69,20 @@ def reinforce_loss(log_probabilities: FloatTensor, rewards: FloatTensor, baselin
     return -(advantage * log_probabilities).mean(dim=1).sum()
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """What a proposal leaves for the lesson after it."""
+
+    #: of the negatives which were drawn, with their graph, shape: ``(b, k)``
+    log_probabilities: FloatTensor
+
+    #: of the distributions they were drawn from, in nat, shape: ``(b,)``
+    entropy: FloatTensor
+
+    #: the generator's own regularization term, a scalar with gradient
+    regularization: FloatTensor
+
+
 @parse_docdata
 class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
     r"""KBGAN: negatives drawn from a softmax over a few candidates by a second model, the generator.
@@ -116,8 +132,9 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
     corrupt_head_probability: FloatTensor
     baseline_value: FloatTensor
     reward_sum: FloatTensor
+    num_rewards: FloatTensor
     entropy_sum: FloatTensor
-    count: LongTensor
+    num_draws: FloatTensor
 
     def __init__(
         self,
@@ -142,7 +159,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         r"""Initialize the sampler.
 
         :param mapped_triples: shape: ``(n, 3)``, the training triples
-        :param generator: the generator, any model of PyKEEN with an interaction
+        :param generator: the generator, any model of PyKEEN with an interaction; of an instance, a copy is trained
         :param generator_kwargs: its keyword-based parameters; for ``distmult`` and ``complex`` they are laid over the
             paper's (50 and 25 dimensions, no constraint, no regularizer)
         :param generator_optimizer: the generator's optimizer
@@ -171,6 +188,8 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
             filterer=filterer,
             filterer_kwargs=filterer_kwargs,
         )
+        if not isinstance(num_candidates, int):
+            raise ConfigurationError(f"num_candidates={num_candidates!r} must be a whole number.")
         at_least("num_candidates", num_candidates, 2)
         if num_candidates > self.num_entities:
             raise ConfigurationError(
@@ -184,9 +203,10 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         self.temperature = temperature
         self.baseline = baseline
         self.register_buffer("corrupt_head_probability", head_probability(side, mapped_triples, self.num_relations))
-        for name in ("baseline_value", "reward_sum", "entropy_sum"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("baseline_value", torch.zeros((), dtype=torch.float64))
+        # what is summed up within an epoch starts anew when that is run again, so that it is no part of a checkpoint
+        for name in ("reward_sum", "num_rewards", "entropy_sum", "num_draws"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64), persistent=False)
         self.generator = self._make_generator(generator, generator_kwargs, generator_warm_start)
         self.scorer = Scorer(self.generator)
         self.optimizer = optimizer_resolver.make(
@@ -194,8 +214,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
             {"lr": 1e-3, "weight_decay": 1e-3, **(generator_optimizer_kwargs or {})},
             params=self.generator.get_grad_params(),
         )
-        # what the last proposal leaves for learn(): log-probabilities with their graph, and the entropy of the draw
-        self._pending: tuple[FloatTensor, FloatTensor] | None = None
+        self._pending: _Draw | None = None
         self._drawn_keys: list[LongTensor] = []
 
     def _make_generator(
@@ -205,17 +224,29 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         if not issubclass(cls, ERModel):
             raise ConfigurationError(f"generator={generator!r} has no interaction to score by; choose an ERModel.")
         if isinstance(generator, ERModel):
-            model = generator
+            model = self._copy_generator(generator, kwargs)
         else:
             info = KGInfo(self.num_entities, self.num_relations, create_inverse_triples=False)
-            model = cls(
-                triples_factory=info,
-                random_seed=NoRandomSeedNecessary,
-                **{**PAPER_GENERATORS.get(model_resolver.normalize_cls(cls), {}), **(kwargs or {})},
-            )
+            paper = PAPER_GENERATORS.get(model_resolver.normalize_cls(cls), {})
+            model = cls(triples_factory=info, **{"random_seed": NoRandomSeedNecessary, **paper, **(kwargs or {})})
         if warm_start is not None:
-            model.load_state_dict(load_weights(warm_start))
+            model.load_state_dict(load_weights(warm_start, model))
         return model
+
+    def _copy_generator(self, generator: ERModel[Any, Any, Any], kwargs: OptionalKwargs) -> ERModel[Any, Any, Any]:
+        """Take a copy, so that the next training starts from the same weights."""
+        if kwargs:
+            raise ConfigurationError(
+                f"generator is an instance, to which generator_kwargs={dict(kwargs)!r} cannot be applied any more; "
+                f"give the class, or leave the keywords out."
+            )
+        size = generator.num_entities, generator.num_relations
+        if size != (self.num_entities, self.num_relations):
+            raise ConfigurationError(
+                f"generator has {size[0]} entities and {size[1]} relations, and the training triples have "
+                f"{self.num_entities} and {self.num_relations} (inverse relations included); build it for these."
+            )
+        return copy.deepcopy(generator)
 
     def optimizers(self) -> Sequence[Optimizer]:
         """Give the optimizer of the generator."""
@@ -232,7 +263,11 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         logits = self._logits(candidates)
         log_probabilities = logits.log_softmax(dim=-1)
         drawn = torch.multinomial(log_probabilities.detach().exp(), self.num_negs_per_pos, replacement=True)
-        self._pending = log_probabilities.gather(1, drawn), torch.special.entr(log_probabilities.detach().exp()).sum()
+        self._pending = _Draw(
+            log_probabilities.gather(1, drawn),
+            torch.special.entr(log_probabilities.detach().exp()).sum(dim=-1),
+            self.generator.collect_regularization_term(),
+        )
         mask = None if candidates.mask is None else candidates.mask.gather(1, drawn)
         return Negatives(positives, candidates.ids.gather(1, drawn), candidates.column, mask)
 
@@ -268,25 +303,28 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         """
         if self._pending is None:
             raise RuntimeError("learn() follows propose(): no negatives have been drawn since the last step.")
-        (log_probabilities, entropy), self._pending = self._pending, None
+        draw, self._pending = self._pending, None
         rewards = scores.negatives
         if not bool(torch.isfinite(rewards.sum())):
             raise NonFiniteSamplerError("The reward of KBGANNegativeSampler, the model's score, is not finite.")
         if negatives.mask is not None:
             # a masked negative took no part in the model's loss: no reward, no penalty
             rewards = torch.where(negatives.mask, rewards, self.baseline_value.to(rewards.dtype))
-        loss = reinforce_loss(log_probabilities, rewards, self.baseline_value.to(rewards.dtype))
-        self.step(loss, self.optimizer)
+        loss = reinforce_loss(draw.log_probabilities, rewards, self.baseline_value.to(rewards.dtype))
+        self.step(loss + draw.regularization, self.optimizer)
         self.generator.post_parameter_update()
-        self._record(negatives, rewards, entropy)
+        self._record(negatives, rewards, draw.entropy)
 
     def _record(self, negatives: Negatives, rewards: FloatTensor, entropy: FloatTensor) -> None:
-        self.reward_sum += rewards.sum()
-        self.entropy_sum += entropy
-        self.count += rewards.numel()
-        if self.baseline == "moving":
-            self.baseline_value.lerp_(rewards.mean().to(self.baseline_value.dtype), 1 - MOVING_AVERAGE_DECAY)
         triples = negatives.triples.view(-1, 3)
+        if negatives.mask is not None:
+            rewards, triples = rewards[negatives.mask], triples[negatives.mask.view(-1)]
+        self.reward_sum += rewards.sum()
+        self.num_rewards += rewards.numel()
+        self.entropy_sum += entropy.sum()
+        self.num_draws += len(entropy)
+        if self.baseline == "moving" and rewards.numel():
+            self.baseline_value.lerp_(rewards.mean().to(self.baseline_value.dtype), 1 - MOVING_AVERAGE_DECAY)
         keys = (triples[:, 0] * self.num_relations + triples[:, 1]) * self.num_entities + triples[:, 2]
         self._drawn_keys.append(keys)
 
@@ -304,7 +342,8 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         if mask is not None:
             mask = torch.cat([torch.ones_like(true_ids, dtype=torch.bool), mask[:, 1:]], dim=1)
         scores = self._logits(Negatives(positives, ids, candidates.column, mask)) * self.temperature
-        self.step(-scores.log_softmax(dim=-1)[:, 0].sum(), self.optimizer)
+        loss = -scores.log_softmax(dim=-1)[:, 0].sum() + self.generator.collect_regularization_term()
+        self.step(loss, self.optimizer)
         self.generator.post_parameter_update()
 
     def end_epoch(self) -> Mapping[str, float]:
@@ -313,19 +352,19 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         :returns: ``reward`` (mean), ``baseline`` (of this epoch), ``entropy`` (mean, of the draw, in nat),
             ``repeated`` (share of the drawn triples which had been drawn before in this epoch)
         """
-        if not self._drawn_keys:
+        if not self.num_rewards:
             return {}
         keys = torch.cat(self._drawn_keys)
-        reward = (self.reward_sum / self.count).item()
+        reward = (self.reward_sum / self.num_rewards).item()
         metrics = {
             "reward": reward,
             "baseline": self.baseline_value.item(),
-            "entropy": (self.entropy_sum * self.num_negs_per_pos / self.count).item(),
+            "entropy": (self.entropy_sum / self.num_draws).item(),
             "repeated": 1 - len(keys.unique()) / len(keys),
         }
         if self.baseline == "epoch":
             self.baseline_value.fill_(reward)
-        for total in (self.reward_sum, self.entropy_sum, self.count):
+        for total in (self.reward_sum, self.num_rewards, self.entropy_sum, self.num_draws):
             total.zero_()
         self._drawn_keys.clear()
         return metrics
