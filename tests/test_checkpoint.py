@@ -177,8 +177,14 @@ def checkpointed(folder: Path, **kwargs: Any) -> dict[str, Any]:
     return {"checkpoint_directory": folder, "checkpoint_name": "run.pt", "checkpoint_frequency": 0, **kwargs}
 
 
-@pytest.mark.parametrize("stop", [1, 4])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "stop"),
+    [
+        pytest.param(case, stop, marks=[] if (case, stop) == ("scheduler", 4) else pytest.mark.slow)
+        for case in CASES
+        for stop in (1, 4)
+    ],
+)
 def test_resumed_run_equals_unbroken_run(tmp_path: Path, case: str, stop: int) -> None:
     unbroken = make_loop(**CASES[case])
     losses = train(unbroken, 6)
@@ -215,6 +221,7 @@ def make_stopper(loop: Any, patience: int) -> EarlyStopper:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [3, 100])
 def test_best_epoch_survives_resuming(tmp_path: Path, patience: int) -> None:
     """PyKEEN looks for the best weights in a file of the dead process."""

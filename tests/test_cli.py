@@ -117,6 +117,7 @@ def test_unwritable_folder(invoke, tmp_path):
     assert "cannot be written" in result.stderr
 
 
+@pytest.mark.slow
 def test_compare_report_and_compare_again(invoke, tmp_path):
     command = ["compare", *TINY, "--sampler", "first=basic", "--sampler", "stock:bernoulli", "--out", tmp_path]
     result = invoke(*command)
@@ -145,10 +146,12 @@ def test_compare_report_and_compare_again(invoke, tmp_path):
     assert [(each["run"], each["test"]) for each in again] == [(each["run"], each["test"]) for each in records]
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing(invoke, tmp_path):
     assert invoke("compare", *TINY, "--sampler", "basic", "--out", tmp_path, "--quiet").output == ""
 
 
+@pytest.mark.slow
 def test_vocabulary_of_a_folder(invoke, tmp_path):
     data = tmp_path / "data"
     data.mkdir()
@@ -186,6 +189,7 @@ def test_report_of_an_empty_folder(invoke, tmp_path):
     assert "has no finished runs" in invoke("report", tmp_path, code=2).stderr
 
 
+@pytest.mark.slow
 def test_demo_says_what_it_does_and_where_the_report_lies(invoke, tmp_path, monkeypatch):
     small = {**cli.DEMO, "seeds": 1, "epochs": 1, "training_kwargs": {"batch_size": 4096}}
     monkeypatch.setattr(cli, "DEMO", small)

@@ -412,6 +412,7 @@ def test_record_and_no_second_training(tmp_path, nations, monkeypatch):
     assert train(comparison, nations, tmp_path) == records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["bernoulli", "stock:bernoulli"])
 def test_metrics_are_those_of_a_plain_pipeline(tmp_path, nations, sampler):
     record = train(make(seeds=1, samplers=[sampler]), nations, tmp_path)[0]
@@ -444,6 +445,7 @@ def test_metrics_are_those_of_a_plain_pipeline(tmp_path, nations, sampler):
     assert record["curve"][-1]["mrr"] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patience", "stops"), [(1, True), (50, False)])
 @pytest.mark.parametrize("sampler", ["bernoulli", "stock:bernoulli"])
 def test_early_stopping_selects_the_best_epoch(tmp_path, nations, sampler, patience, stops):

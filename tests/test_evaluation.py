@@ -334,6 +334,7 @@ def test_index_is_kept_until_triples_change(monkeypatch: pytest.MonkeyPatch) -> 
     assert built == [1742, 1742, 150]
 
 
+@pytest.mark.slow
 def test_pipeline_with_early_stopping() -> None:
     pykeen_advneg.register()
     results = []
