@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 
 from . import __version__
-from .configuration import Comparison, read_config
+from .comparison.configuration import Comparison, read_config
+from .comparison.options import choose_samplers, override
 from .errors import ConfigurationError
-from .options import choose_samplers, override
 
 __all__ = ["app", "main"]
 
@@ -83,7 +83,7 @@ def list_registered() -> None:
 
     Those of this package and of other plugins come first.
     """
-    from .terminal import show_registered
+    from .comparison.terminal import show_registered
 
     show_registered(Console())
 
@@ -160,7 +160,7 @@ def compare(
         settings = override(read_config(config) if config else {}, options)
         settings = choose_samplers(settings, sampler or [], sampler_kwargs or [], loop_kwargs or [])
         comparison = Comparison.from_mapping(settings)
-        from .terminal import run
+        from .comparison.terminal import run
 
         run(comparison, out, force, quiet, _command())
 
@@ -168,7 +168,7 @@ def compare(
 @app.command()
 def report(folder: Annotated[pathlib.Path, typer.Argument(help="The folder of a comparison.")]) -> None:
     """Draw tables and figures anew from the finished runs of a comparison."""
-    from .terminal import show_results, write_report
+    from .comparison.terminal import show_results, write_report
 
     with _clear_errors():
         show_results(write_report(folder), folder, Console())
@@ -190,7 +190,7 @@ def demo(
             f"{out}/. Interrupt it as you like: `advneg demo` goes on where it was.",
             highlight=False,
         )
-    from .terminal import run
+    from .comparison.terminal import run
 
     with _clear_errors():
         run(comparison, out, force=False, quiet=quiet, command=_command())

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, cast, get_args
+from typing import IO, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,12 @@ from pykeen.triples.triples_factory import create_entity_mapping, create_relatio
 from pykeen.triples.utils import load_triples
 from pykeen.typing import LabeledTriples
 
-from .configuration import Vocabulary
 from .errors import ConfigurationError
 
 __all__ = ["LabeledSplits", "facts", "load_dataset", "read_folder", "read_splits"]
+
+#: which splits the ids are built from
+Vocabulary: TypeAlias = Literal["training", "all"]
 
 #: how a file of each compression is opened
 _OPENERS: Mapping[str, Callable[..., IO[Any]]] = {"": open, ".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pykeen_advneg import __version__, cli
-from pykeen_advneg.runs import RunStore
+from pykeen_advneg.comparison.runs import RunStore
 
 TINY = ["--dataset", "nations", "--model", "transe", "--seeds", "1", "--epochs", "2", "--dim", "4"]
 
@@ -171,7 +171,7 @@ def test_failed_run_is_reported(invoke, tmp_path, monkeypatch):
     def fail(*args):
         raise RuntimeError("it [diverged]")
 
-    monkeypatch.setattr("pykeen_advneg.compare.train_run", fail)
+    monkeypatch.setattr("pykeen_advneg.comparison.compare.train_run", fail)
     result = invoke("compare", *TINY, "--sampler", "basic", "--out", tmp_path, "-q", code=1)
     assert result.stderr.strip() == "failed: nations / basic / seed 0: RuntimeError: it [diverged]"
 
@@ -180,7 +180,7 @@ def test_interrupt_says_how_to_go_on(invoke, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pykeen_advneg.compare.train_run", interrupt)
+    monkeypatch.setattr("pykeen_advneg.comparison.compare.train_run", interrupt)
     result = invoke("compare", *TINY, "--sampler", "basic", "--out", tmp_path, code=130)
     assert "the same command goes on where it was" in " ".join(result.output.split())
 

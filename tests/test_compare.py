@@ -17,13 +17,13 @@ from pykeen.datasets import get_dataset
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.pipeline import pipeline
 
-from pykeen_advneg.compare import compare, plan, train_run
-from pykeen_advneg.configuration import Comparison, SamplerChoice, read_config
+from pykeen_advneg.comparison.compare import compare, plan, train_run
+from pykeen_advneg.comparison.configuration import Comparison, SamplerChoice, read_config
+from pykeen_advneg.comparison.options import choose_samplers, override, parse_keyed_json
+from pykeen_advneg.comparison.preflight import check_names, check_parts
+from pykeen_advneg.comparison.runs import RunStore
+from pykeen_advneg.comparison.tracking import CurveTracker, EpochClock, append_line, read_lines
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.options import choose_samplers, override, parse_keyed_json
-from pykeen_advneg.preflight import check_names, check_parts
-from pykeen_advneg.runs import RunStore
-from pykeen_advneg.tracking import CurveTracker, EpochClock, append_line, read_lines
 
 KBGAN = {"kbgan": {"negative_sampler_kwargs": {"num_candidates": 5}}}
 SETTINGS = {
@@ -353,7 +353,7 @@ def test_wall_time_leaves_out_the_time_between_processes(tmp_path):
 
 def test_clock_counts_batches_and_not_what_comes_after(monkeypatch):
     now = itertools.count(start=0.0, step=10.0)
-    monkeypatch.setattr("pykeen_advneg.tracking.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("pykeen_advneg.comparison.tracking.time.perf_counter", lambda: next(now))
 
     class Loop:
         logged: list = []  # noqa: RUF012
@@ -408,7 +408,7 @@ def test_record_and_no_second_training(tmp_path, nations, monkeypatch):
         assert 0 < seconds[0] < seconds[1] < seconds[2] == record["training_seconds"] < record["wall_seconds"]
     assert any(key.startswith("sampler.") for key in records[0]["curve"][0])
     assert not any((tmp_path / "unfinished").iterdir())
-    monkeypatch.setattr("pykeen_advneg.compare.pipeline", lambda **_: pytest.fail("trained again"))
+    monkeypatch.setattr("pykeen_advneg.comparison.compare.pipeline", lambda **_: pytest.fail("trained again"))
     assert train(comparison, nations, tmp_path) == records
 
 
@@ -468,7 +468,7 @@ def test_a_failing_run_does_not_cost_the_others(tmp_path, nations, monkeypatch):
 
     store, comparison = RunStore(tmp_path), make(samplers=["basic"], epochs=1)
     with store.claimed(comparison.to_mapping()), monkeypatch.context() as patch:
-        patch.setattr("pykeen_advneg.compare.train_run", sometimes)
+        patch.setattr("pykeen_advneg.comparison.compare.train_run", sometimes)
         assert compare(comparison, nations, store) == ["nations / basic / seed 0: RuntimeError: diverged"]
     assert [record["seed"] for record in store.finished().values()] == [1]
     assert sorted(record["seed"] for record in train(comparison, nations, tmp_path)) == [0, 1]

@@ -25,7 +25,7 @@ from pykeen.cli import main as pykeen_command
 import pykeen_advneg  # noqa: F401  # registers
 from pykeen_advneg import experiments
 from pykeen_advneg.cli import app
-from pykeen_advneg.configuration import Comparison
+from pykeen_advneg.comparison.configuration import Comparison
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
 

@@ -128,7 +128,7 @@ def test_sampler_is_made_twice() -> None:
 
 
 def test_sampler_is_made_for_each_training() -> None:
-    """What it has learnt is lost when training is continued. Worked around by training.py."""
+    """What it has learnt is lost when training is continued. Worked around by loop.py."""
     loop = make_loop()
     train(loop, num_epochs=1)
     train(loop, num_epochs=2, continue_training=True)
@@ -150,7 +150,7 @@ def test_default_filterer_is_approximate() -> None:
 
 
 def test_workers_hold_copies_of_the_sampler() -> None:
-    """Seam L: with a worker process, no batch is drawn by the sampler of this one. Refused by training.py."""
+    """Seam L: with a worker process, no batch is drawn by the sampler of this one. Refused by loop.py."""
     loop = make_loop()
     train(loop, num_workers=1)
     assert len(Counting.made) == 1
@@ -190,11 +190,11 @@ def test_study_drops_the_sampler_of_other_loops(loop: type[SLCWATrainingLoop], i
     assert ("negative_sampler.num_negs_per_pos" in trial.params) is is_used
 
 
-# ----------------------------------------------------------------------------------- the loop: training.py, batches.py
+# ----------------------------------------------------------------------------------- the loop: loop.py, batches.py
 
 
 def test_batch_is_drawn_before_the_callback() -> None:
-    """Seam E: a callback cannot prepare the sampler of a batch. training.py binds it when the loader is made."""
+    """Seam E: a callback cannot prepare the sampler of a batch. loop.py binds it when the loader is made."""
 
     class Callback(TrainingCallback):
         def pre_batch(self, **kwargs: Any) -> None:
@@ -238,7 +238,7 @@ class Watching(SLCWATrainingLoop):
 def test_evaluation_loss_asks_the_same_loop() -> None:
     """Seams H and J2: each epoch for another loader, of a sampler made anew, without gradients.
 
-    training.py gives it the sampler in training, which learns nothing then.
+    loop.py gives it the sampler in training, which learns nothing then.
     """
     loop = make_loop(cls=Watching)
     assert isinstance(loop, Watching)
@@ -305,7 +305,7 @@ class EveryFifth(pykeen.sampling.filtering.Filterer):
 
 
 def test_pretrained_initializer_shares_its_tensor() -> None:
-    """Training changes it, and a reset starts from the trained one. warm_start of training.py copies."""
+    """Training changes it, and a reset starts from the trained one. warm_start of loop.py copies."""
     tensor = torch.randn(GRAPH.num_relations, 4)
     start = tensor.clone()
     initializer = PretrainedInitializer(tensor)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib._pylab_helpers import Gcf
 
+from pykeen_advneg.comparison.report import read_results, summarize, write_report
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.plotting import COLORS, plot_curves, plot_results, save_png, styles
-from pykeen_advneg.report import read_results, summarize, write_report
 
 EPOCHS = 4
 CONFIG = {

@@ -15,10 +15,10 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL
 
 from ..negatives import Negatives
-from ..parts import score
 from ..sampling.base import AdversarialNegativeSampler, BindsModel, Learns
 from ..sampling.making import make_sampler
 from ..scoring import Scorer
+from ..training.parts import score
 from .graphs import GRAPH, MODELS, VALIDATION, make_model
 
 __all__ = ["Subject"]

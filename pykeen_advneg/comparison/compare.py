@@ -25,10 +25,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..training import cheap_collection
 from .configuration import Comparison, SamplerChoice
 from .runs import RunStore, config_hash
 from .tracking import RANKING_METRICS, BestWeights, CurveTracker, EpochClock
-from .training import cheap_collection
 
 __all__ = ["Run", "compare", "plan", "train_run"]
 

@@ -24,14 +24,14 @@ from pykeen.training.training_loop import CheckpointMismatchError
 from pykeen.triples import CoreTriplesFactory, TriplesFactory
 from pykeen.utils import get_preferred_device
 
-from .checkpoint import (
+from ..checkpoint import (
     get_random_state,
     load_checkpoint,
     preserved_random_state,
     save_checkpoint,
     set_random_state,
 )
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 __all__ = ["ResumableTrainingLoop", "describe"]
 

@@ -21,13 +21,13 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
+from ..checkpoint import load_weights, recover
+from ..errors import ConfigurationError
+from ..sampling.base import AdversarialNegativeSampler, BindsModel, Learns, at_least
+from ..sampling.making import check_sampler, make_sampler
 from .batches import Batch, BatchStream
-from .checkpoint import load_weights, recover
-from .errors import ConfigurationError
 from .forward import WholeBatchTrainingLoop
 from .resumption import describe
-from .sampling.base import AdversarialNegativeSampler, BindsModel, Learns, at_least
-from .sampling.making import check_sampler, make_sampler
 
 __all__ = ["AdversarialTrainingLoop", "cheap_collection"]
 

@@ -14,9 +14,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ..datasets import facts, load_dataset
 from .compare import compare as train
 from .configuration import Comparison, dataset_label
-from .datasets import facts, load_dataset
 from .listing import KINDS, registered
 from .preflight import check_names, check_parts
 from .report import Results, summarize, write_report

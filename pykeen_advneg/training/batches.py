@@ -13,9 +13,9 @@ from pykeen.triples.weights import LossWeighter
 from pykeen.typing import FloatTensor, LongTensor, MappedTriples
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .negatives import Negatives
+from ..negatives import Negatives
+from ..sampling.base import AdversarialNegativeSampler, Scores
 from .parts import Parts
-from .sampling.base import AdversarialNegativeSampler, Scores
 
 __all__ = ["Batch", "BatchStream", "draw_negatives"]
 

@@ -17,8 +17,8 @@ from pykeen.regularizers import regularizer_resolver
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 
+from ..errors import ConfigurationError
 from .configuration import Comparison, SamplerChoice, did_you_mean
-from .errors import ConfigurationError
 
 __all__ = ["check_names", "check_parts"]
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import ConfigurationError
 from .configuration import LABELS_HINT, SamplerChoice, did_you_mean, expect, refuse_twice
-from .errors import ConfigurationError
 
 __all__ = ["choose_samplers", "override", "parse_keyed_json"]
 

@@ -8,16 +8,17 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
-__all__ = ["Comparison", "SamplerChoice", "Vocabulary", "dataset_label", "did_you_mean", "read_config"]
+if TYPE_CHECKING:
+    from ..datasets import Vocabulary
 
-#: which splits the ids are built from
-Vocabulary: TypeAlias = Literal["training", "all"]
+__all__ = ["Comparison", "SamplerChoice", "dataset_label", "did_you_mean", "read_config"]
+
 
 #: the arguments of :func:`pykeen.pipeline.pipeline` that all runs share
 PIPELINE_KEYS = (

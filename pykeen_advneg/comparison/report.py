@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from ..errors import ConfigurationError
+from ..plotting import plot_curves, plot_results, save_png, styles
 from .configuration import dataset_label
-from .errors import ConfigurationError
-from .plotting import plot_curves, plot_results, save_png, styles
 from .runs import RunStore
 
 __all__ = ["Results", "read_results", "summarize", "write_report"]
@@ -137,7 +137,7 @@ def write_report(folder: pathlib.Path) -> Results:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pykeen_advneg"),
+        loader=jinja2.PackageLoader("pykeen_advneg.comparison"),
         autoescape=lambda name: name is not None and ".html" in name,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from pykeen.typing import FloatTensor
 
-from .checkpoint import get_random_state, set_random_state
-from .negatives import Negatives
-from .sampling.base import Scores
-from .scoring import Scorer
+from ..checkpoint import get_random_state, set_random_state
+from ..negatives import Negatives
+from ..sampling.base import Scores
+from ..scoring import Scorer
 
 __all__ = ["Parts", "score"]
 

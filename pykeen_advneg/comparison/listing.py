@@ -15,7 +15,7 @@ from pykeen.sampling import negative_sampler_resolver
 from pykeen.sampling.filtering import filterer_resolver
 from pykeen.training import training_loop_resolver
 
-from .sampling.base import BindsModel, Learns
+from ..sampling.base import BindsModel, Learns
 
 __all__ = ["Entry", "registered"]
 

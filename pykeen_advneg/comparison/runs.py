@@ -13,9 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .checkpoint import recover
+from ..checkpoint import recover
+from ..errors import CheckpointError, ConfigurationError
 from .configuration import read_config
-from .errors import CheckpointError, ConfigurationError
 from .tracking import append_line, read_lines
 
 __all__ = ["RunStore", "config_hash"]

@@ -10,12 +10,12 @@ import torch
 from pykeen.training.training_loop import NonFiniteLossError
 from pykeen.typing import FloatTensor
 
+from ..errors import ConfigurationError
+from ..sampling.base import Scores
+from ..scoring import Scorer
 from .batches import Batch
-from .errors import ConfigurationError
 from .parts import Parts, score
 from .resumption import ResumableTrainingLoop
-from .sampling.base import Scores
-from .scoring import Scorer
 
 __all__ = ["WholeBatchTrainingLoop"]
 

@@ -1,0 +1,1 @@
+"""What ``advneg compare`` does: train samplers side by side, resumably, and report."""
