@@ -16,6 +16,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,12 +27,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from .errors import CheckpointError, ConfigurationError
+from .errors import CheckpointError, ConfigurationError, DamagedCheckpointError
 
 __all__ = [
     "get_random_state",
     "load_checkpoint",
     "load_weights",
+    "own_name",
     "preserved_random_state",
     "recover",
     "save_checkpoint",
@@ -39,6 +41,20 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+
+def own_name(name: str) -> str:
+    """Give the name of the file for a ``checkpoint_name``: ``run.pt`` is written to ``run.advneg.pt``.
+
+    PyKEEN's pipeline unpickles whatever stands under the name itself, to find a random seed, before any loop is asked:
+    it would run the code of a foreign file, and fail on a damaged one. Under another name, it finds nothing.
+
+    :param name: as given by the user
+
+    :returns: the name of the file
+    """
+    path = Path(name)
+    return str(path.with_name(f"{path.stem}.advneg{path.suffix}"))
 
 
 def previous_path(path: Path) -> Path:
@@ -64,11 +80,23 @@ def save_checkpoint(payload: Mapping[str, Any], path: IO[bytes] | str | Path) ->
             file.flush()
             os.fsync(file.fileno())
         if path.is_file():
-            path.replace(previous_path(path))
+            # by a second name, so that there is a whole checkpoint at `path` at any time
+            _keep(path, previous_path(path))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, which another file may have had."""
+    link = previous.with_name(f"{previous.name}.tmp-{os.getpid()}")
+    try:
+        link.hardlink_to(path)
+    except OSError:
+        # some file systems have no second names
+        shutil.copyfile(path, link)
+    link.replace(previous)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -97,7 +125,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            raise CheckpointError(f"The checkpoint '{path}' is damaged: member '{damaged}' fails its CRC-32.")
+            raise DamagedCheckpointError(f"The checkpoint '{path}' is damaged: member '{damaged}' fails its CRC-32.")
         checkpoint = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -108,35 +136,34 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     except Exception as error:
         # the damage decides what the readers of the archive raise: BadZipFile, EOFError, NotImplementedError, ...
-        raise CheckpointError(f"The checkpoint '{path}' is damaged: {type(error).__name__}: {error}") from error
+        raise DamagedCheckpointError(f"The checkpoint '{path}' is damaged: {type(error).__name__}: {error}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"The checkpoint '{path}' holds a {type(checkpoint).__name__} instead of a dictionary.")
     return checkpoint
 
 
 def recover(path: Path) -> None:
-    """Make sure that a whole checkpoint stands at ``path``, if there is one.
+    """Make sure that what stands at ``path``, if anything, is a whole checkpoint.
 
-    A missing file, or a damaged one, is replaced by the checkpoint before it. The damaged file is kept under the name
-    ``NAME.damaged``.
+    A damaged file is replaced by the checkpoint before it, and kept under the name ``NAME.damaged``. Where there is no
+    file, a checkpoint which is left from before is dropped: whoever deletes a checkpoint wants to start anew.
 
     :param path: the file
 
-    :raises CheckpointError: if the file is damaged and no whole checkpoint stands before it
+    :raises CheckpointError: if the file is damaged and no whole checkpoint stands before it, or if it is no checkpoint
     """
     previous = previous_path(path)
+    if not path.is_file():
+        previous.unlink(missing_ok=True)
+        return
     try:
-        if path.is_file():
-            load_checkpoint(path)
-            return
-    except CheckpointError as error:
+        load_checkpoint(path)
+    except DamagedCheckpointError as error:
         if not previous.is_file():
             raise CheckpointError(f"{error} There is no earlier one; delete the file to start anew.") from error
         load_checkpoint(previous)
         logger.warning("%s Going on from the checkpoint before it.", error)
         path.replace(path.with_name(f"{path.name}.damaged"))
-    if previous.is_file():
-        load_checkpoint(previous)
         previous.replace(path)
 
 

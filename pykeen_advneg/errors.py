@@ -1,6 +1,12 @@
 """The errors of the package; each message names the argument, its value and what to do."""
 
-__all__ = ["CheckpointError", "ConfigurationError", "ModelRequiredError", "NonFiniteSamplerError"]
+__all__ = [
+    "CheckpointError",
+    "ConfigurationError",
+    "DamagedCheckpointError",
+    "ModelRequiredError",
+    "NonFiniteSamplerError",
+]
 
 
 class ConfigurationError(ValueError):
@@ -21,3 +27,7 @@ class NonFiniteSamplerError(RuntimeError):
 
 class CheckpointError(RuntimeError):
     """A checkpoint file which is damaged, or which holds something else than tensors and plain values."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint file which is not what was written."""

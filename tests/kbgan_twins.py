@@ -42,7 +42,6 @@ def make_sampler(triples_factory: CoreTriplesFactory = GRAPH, **kwargs: Any) -> 
             **kwargs,
         },
     )
-    KBGANNegativeSampler.claim(sampler)
     return sampler.double()
 
 

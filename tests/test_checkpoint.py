@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import assert_same, differs, make_loop, make_model, state_of, train, umls
 from pykeen.evaluation import RankBasedEvaluator
+from pykeen.pipeline import pipeline
 from pykeen.stoppers import EarlyStopper
 from pykeen.training.training_loop import CheckpointMismatchError
 
@@ -102,7 +103,7 @@ def test_file_with_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="could run code"):
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match="could run code"):
-        load_weights(path)
+        load_weights(path, make_model())
     assert not mark.exists()
 
 
@@ -119,12 +120,41 @@ def test_recover_takes_the_previous_one(tmp_path: Path, caplog: pytest.LogCaptur
     assert (tmp_path / "checkpoint.pt.damaged").is_file()
 
 
-def test_recover_between_the_two_renames(tmp_path: Path) -> None:
+def test_a_checkpoint_stands_there_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between keeping the old one and putting the new one in its place."""
     path = tmp_path / "checkpoint.pt"
     save_checkpoint({"epoch": 1}, path)
-    path.replace(previous_path(path))
+    seen = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append(load_checkpoint(path))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    save_checkpoint({"epoch": 2}, path)
+    assert seen == [{"epoch": 1}, {"epoch": 1}]
+    assert load_checkpoint(path) == {"epoch": 2}
+    assert load_checkpoint(previous_path(path)) == {"epoch": 1}
+
+
+def test_deleting_the_checkpoint_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint({"epoch": 1}, path)
+    save_checkpoint({"epoch": 2}, path)
+    path.unlink()
     recover(path)
-    assert load_checkpoint(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_file_is_refused_whatever_stands_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint({"epoch": 1}, path)
+    save_checkpoint({"epoch": 2}, path)
+    torch.save({"model": Malice(tmp_path / "executed")}, path)
+    with pytest.raises(CheckpointError, match="could run code"):
+        recover(path)
+    assert load_checkpoint(previous_path(path)) == {"epoch": 1}
 
 
 def test_recover_with_nothing_left(tmp_path: Path) -> None:
@@ -139,15 +169,18 @@ def test_recover_with_nothing_left(tmp_path: Path) -> None:
 def test_weights_from_safetensors(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     path = tmp_path / "weights.safetensors"
-    safetensors.save_file({"a": torch.ones(3)}, path)
-    assert_same(load_weights(path), {"a": torch.ones(3)})
+    safetensors.save_file({"weight": torch.ones(1, 3)}, path)
+    module = torch.nn.Linear(3, 1, bias=False)
+    assert_same(load_weights(path, module), {"weight": torch.ones(1, 3)})
+    with pytest.raises(ConfigurationError, match=r"'weight' has the shape \(1, 3\) there, and \(1, 4\) here"):
+        load_weights(path, torch.nn.Linear(4, 1, bias=False))
 
 
 def test_weights_must_be_tensors(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     save_checkpoint({"a": 1}, path)
     with pytest.raises(ConfigurationError, match="no state dictionary of tensors"):
-        load_weights(path)
+        load_weights(path, make_model())
 
 
 def test_random_state_round_trip(tmp_path: Path) -> None:
@@ -169,6 +202,8 @@ CASES: dict[str, dict[str, Any]] = {
     "scheduler": {"lr_scheduler": "cosineannealing", "lr_scheduler_kwargs": {"T_max": 6}},
     "pre-training": {"pretraining_epochs": 3},
     "basic": {"sampler": "basic"},
+    "warm-up scheduler": {"lr_scheduler": "linear"},
+    "plain gradient descent": {"optimizer": "sgd"},
     "filtered": {"sampler_kwargs": {"filtered": True, "filterer": "exact"}},
 }
 
@@ -198,7 +233,7 @@ def test_resuming_with_a_damaged_checkpoint(tmp_path: Path) -> None:
     unbroken = make_loop()
     losses = train(unbroken, 5)
     train(make_loop(), 3, **checkpointed(tmp_path))
-    path = tmp_path / "run.pt"
+    path = tmp_path / "run.advneg.pt"
     path.write_bytes(path.read_bytes()[:-100])
     resumed = make_loop()
     assert train(resumed, 5, seed=99, **checkpointed(tmp_path)) == losses
@@ -251,15 +286,59 @@ def test_best_epoch_survives_resuming(tmp_path: Path, patience: int) -> None:
         {"sampler": "basic"},
         {"pretraining_epochs": 1},
         {"model_kwargs": {"embedding_dim": 9}},
+        {"model_kwargs": {"loss": "marginranking", "loss_kwargs": {"margin": 2.0}}},
         {"optimizer_kwargs": {"lr": 0.02}},
+        {"lr_scheduler": "exponential", "lr_scheduler_kwargs": {"gamma": 0.5}},
     ],
 )
 def test_other_configuration_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     train(make_loop(), 1, **checkpointed(tmp_path))
     change = dict(change)
     model = make_model(**change.pop("model_kwargs", {}))
-    with pytest.raises(CheckpointMismatchError, match="Choose another checkpoint_name"):
+    with pytest.raises(CheckpointMismatchError, match=r"written with another .* there, .* here. Choose another"):
         train(make_loop(model=model, **change), 2, **checkpointed(tmp_path))
+
+
+def run_pipeline(folder: Path, num_epochs: int) -> Any:
+    return pipeline(
+        dataset=umls(),
+        model="transe",
+        model_kwargs={"embedding_dim": 8},
+        training_loop="adversarial",
+        negative_sampler="kbgan",
+        training_kwargs=dict(num_epochs=num_epochs, batch_size=1024, use_tqdm=False, **checkpointed(folder)),
+        evaluation_kwargs=dict(use_tqdm=False),
+        random_seed=0,
+    )
+
+
+@pytest.mark.parametrize("damage", ["none", "truncated", "empty", "flipped", "code"])
+def test_resuming_through_the_pipeline(tmp_path: Path, damage: str) -> None:
+    """PyKEEN's pipeline would unpickle the file before the loop is asked, if it stood under the name it was given."""
+    losses = run_pipeline(tmp_path / "unbroken", 3).losses
+    run_pipeline(tmp_path, 2)
+    path, mark = tmp_path / "run.advneg.pt", tmp_path / "executed"
+    data = bytearray(path.read_bytes())
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 255
+        path.write_bytes(data)
+    elif damage == "code":
+        torch.save({"random_seed": Malice(mark)}, path)
+        with pytest.raises(CheckpointError, match="could run code"):
+            run_pipeline(tmp_path, 3)
+        assert not mark.exists()
+        return
+    assert run_pipeline(tmp_path, 3).losses == losses
+
+
+def test_any_name_will_do(tmp_path: Path) -> None:
+    """PyKEEN uses this name for a file of its own, which is not written."""
+    train(make_loop(), 1, **checkpointed(tmp_path, checkpoint_name="best_model.pt"))
+    assert (tmp_path / "best_model.advneg.pt").is_file()
 
 
 def test_hosts_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -292,7 +371,7 @@ torch.save(dict(losses=losses, **state_of(loop)), {folder!r} + "/result.pt")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_killed_at_any_batch(tmp_path: Path, seed: int) -> None:
-    """SIGKILL, three times in one run, at batches drawn at random."""
+    """SIGKILL, twice in one run, at batches drawn at random."""
     unbroken = make_loop(lr_scheduler="exponential", lr_scheduler_kwargs={"gamma": 0.9})
     losses = train(unbroken, 6)
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))

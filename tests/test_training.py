@@ -12,15 +12,21 @@ import torch
 from loops import BATCH_SIZE, assert_same, differs, make_loop, make_model, state_of, train, umls
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.pipeline import pipeline
-from pykeen.sampling import BasicNegativeSampler
+from pykeen.sampling import BasicNegativeSampler, negative_sampler_resolver
 from pykeen.stoppers import EarlyStopper
 from pykeen.trackers import ResultTracker
 from pykeen.training import NonFiniteLossError, SLCWATrainingLoop, TrainingCallback
 from pykeen.utils import set_random_seed
 
 from pykeen_advneg.errors import ConfigurationError, ModelRequiredError, NonFiniteSamplerError
+from pykeen_advneg.filtering import ExactFilterer
+from pykeen_advneg.negatives import Negatives
+from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
+from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.training import AdversarialTrainingLoop
+from pykeen_advneg.training.batches import Batch, draw_negatives
+from pykeen_advneg.training.parts import Parts
 
 NUM_BATCHES = -(-umls().training.num_triples // BATCH_SIZE)
 
@@ -75,7 +81,6 @@ def test_probing_takes_no_step() -> None:
 def test_second_training_resets_the_sampler() -> None:
     loop = make_loop()
     train(loop, 2)
-    loop._epoch, loop.losses_per_epochs = 0, []  # the host counts on
     counter = CountSteps()
     train(loop, 2, callbacks=counter)
     assert counter.steps[-1] == 2 * NUM_BATCHES
@@ -127,13 +132,56 @@ def test_sub_batches_with_regularizer(reduction: str) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_dropout_falls_the_same_way_in_sub_batches() -> None:
-    model = make_model(
-        "conve", embedding_dim=16, embedding_height=4, embedding_width=4, apply_batch_normalization=False
-    )
-    loop = make_loop("basic", model=model)
-    losses = train(loop, 1, sub_batch_size=300, batch_size=BATCH_SIZE)
-    assert all(map(torch.isfinite, map(torch.tensor, losses)))
+def test_sub_batches_are_really_taken() -> None:
+    """PyKEEN's search for memory would put the whole batch in their place."""
+    sizes: list[int] = []
+
+    class Watch(TrainingCallback):
+        def on_batch(self, epoch: int, batch: Any, batch_loss: float, **kwargs: Any) -> None:
+            sizes.append(len(batch))
+
+    train(make_loop(automatic_memory_optimization=True), 1, sub_batch_size=300, callbacks=Watch())
+    assert len(sizes) == sum(-(-min(BATCH_SIZE, umls().training.num_triples - i * BATCH_SIZE) // 300) for i in range(6))
+
+
+def test_dropout_falls_the_same_way_in_both_scorings() -> None:
+    model = make_model("distmult", regularizer=None)
+    dropout = torch.nn.Dropout(0.5)
+    model.entity_representations[0].dropout = dropout
+    model.train()
+    triples = umls().training.mapped_triples[:64]
+    negatives = draw_negatives(BasicNegativeSampler(**SIZE, num_negs_per_pos=2), triples)
+    set_random_seed(0)
+    parts = Parts(Scorer(model), negatives, 20, lambda scores: scores.positives.sum() + 2 * scores.negatives.sum())
+    for start in (0, 20, 40, 60):
+        stop = min(start + 20, 64)
+        # the loss is linear in the scores: its share is the surrogate itself, if the same units are dropped
+        expected = parts.scores.positives[start:stop].sum() + 2 * parts.scores.negatives[start:stop].sum()
+        torch.testing.assert_close(parts.surrogate(start, stop).detach(), expected)
+
+
+def test_masked_negatives_do_not_count() -> None:
+    """Whatever they score."""
+    gradients = []
+    for shift in (0.0, 100.0):
+        loop = make_loop(
+            "basic", {"num_negs_per_pos": 3, "filtered": True, "filterer": "exact"}, make_model(loss="nssa")
+        )
+        triples = umls().training.mapped_triples
+        positives = triples[:50]
+        # tails of other triples of the same head and relation: many of them known
+        ids = triples[torch.randint(len(triples), (50, 3), generator=torch.Generator().manual_seed(0)), 2]
+        ids[:, 0] = positives[:, 2]
+        column = torch.full((50, 1), 2)
+        mask = ExactFilterer(triples)(Negatives(positives, ids, column).triples)
+        assert 50 <= int((~mask).sum()) < 150
+        positive_scores = torch.linspace(-1, 1, 50).unsqueeze(1).requires_grad_()
+        negative_scores = (torch.linspace(-2, 2, 150).view(50, 3) + shift * ~mask).requires_grad_()
+        batch = Batch(Negatives(positives, ids, column, mask))
+        loss = loop._loss_of_scores(batch, Scores(positive_scores, negative_scores), 0.0)
+        gradients.append(torch.autograd.grad(loss, (positive_scores, negative_scores)))
+    assert_same(gradients[0], gradients[1])
+    assert torch.equal(gradients[0][1][~mask], torch.zeros(int((~mask).sum())))
 
 
 def test_generator_steps_once_a_batch() -> None:
@@ -211,11 +259,56 @@ def test_clear_optimizer_reaches_the_generator() -> None:
     assert not kbgan_of(loop).optimizer.state
 
 
-def test_mode_follows_the_model() -> None:
+def test_evaluation_loss_leaves_batch_statistics_alone() -> None:
+    """The generator is in evaluation mode while the model is, and learns nothing of the validation triples."""
+    kwargs = {"generator": "conve", "generator_kwargs": dict(embedding_dim=8, embedding_height=2, embedding_width=4)}
+    states = []
+    for callbacks in ({}, {"callbacks": "evaluation-loss", "callbacks_kwargs": {"triples_factory": umls().validation}}):
+        loop = make_loop(sampler_kwargs={**kwargs, "num_candidates": 3})
+        train(loop, 1, **callbacks)
+        states.append(kbgan_of(loop).generator.state_dict())
+    assert any("running_mean" in name for name in states[0])
+    assert_same(states[0], states[1])
+
+
+def test_broken_off_epoch_leaves_no_rest() -> None:
+    loop = make_loop(automatic_memory_optimization=False)
+
+    class Break(TrainingCallback):
+        def post_batch(self, epoch: int, batch: Any, **kwargs: Any) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(loop, 3, callbacks=Break())
+    counts: list[float] = []
+
+    class Count(TrainingCallback):
+        def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:
+            counts.append(float(kbgan_of(self.training_loop).num_rewards))
+
+    train(loop, 3, seed=None, continue_training=True, callbacks=Count())
+    assert counts == [umls().training.num_triples] * 2
+
+
+def test_second_training_trains() -> None:
+    """PyKEEN counts on from the epochs of the first one, and leaves a reset model untrained."""
     loop = make_loop()
-    loop.model.eval()
-    train(loop, 1)
-    assert kbgan_of(loop).generator.training
+    assert train(loop, 3) == train(loop, 3)
+
+
+def test_training_goes_on_after_early_stopping() -> None:
+    loop = make_loop(optimizer_kwargs={"lr": 0.5})
+    train(loop, 4, stopper=make_stopper(loop, patience=100, relative_delta=0.0))
+    before = copy.deepcopy(loop.model.state_dict())
+    train(loop, 6, seed=None, continue_training=True)
+    assert differs(loop.model.state_dict(), before)
+
+
+def test_only_pretraining_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="pykeen_advneg"):
+        train(make_loop(pretraining_epochs=3), 1)
+    assert "the sampler itself is never used" in caplog.text
 
 
 def test_sampler_metrics_are_logged_each_epoch() -> None:
@@ -356,8 +449,11 @@ def test_workers_are_refused_where_the_model_is_needed() -> None:
 )
 def test_loss_of_a_batch_equals_the_hosts(model: str, sampler: str) -> None:
     """The slow twin is PyKEEN's own `_process_batch_static` on the same triples."""
+    # with weight, so that it shows: without it, the regularization of relations was once counted half
+    regularizer = {"regularizer_kwargs": {"weight": 5.0}} if model == "distmult" else {}
     # the host regularises the kept slot once for each negative, the scorer once: another estimate of the same mean
-    instance = make_model(model, **({"regularizer": None} if model in {"complex", "distmult", "simple"} else {}))
+    regularizer = {"regularizer": None} if model in {"complex", "simple"} else regularizer
+    instance = make_model(model, **regularizer)
     loop = make_loop(sampler, {"num_negs_per_pos": 4}, instance, automatic_memory_optimization=False)
     batches: list[Any] = []
 
@@ -416,13 +512,13 @@ def test_warm_start(tmp_path: Any) -> None:
 # --- instances and errors --------------------------------------------------------------------------------------------
 
 
+SIZE: dict[str, Any] = dict(
+    mapped_triples=umls().training.mapped_triples, num_entities=umls().num_entities, num_relations=umls().num_relations
+)
+
+
 def make_sampler(**kwargs: Any) -> KBGANNegativeSampler:
-    return KBGANNegativeSampler(
-        mapped_triples=umls().training.mapped_triples,
-        num_entities=umls().num_entities,
-        num_relations=umls().num_relations,
-        **kwargs,
-    )
+    return KBGANNegativeSampler(**SIZE, **kwargs)
 
 
 def test_instance_is_honoured_and_reset() -> None:
@@ -448,8 +544,14 @@ def test_instance_with_keywords_is_refused() -> None:
         make_loop(make_sampler(), {"num_candidates": 5})
 
 
-def test_instance_in_pipeline_is_refused() -> None:
-    sampler = make_sampler(num_candidates=7)
+@pytest.mark.parametrize("kwargs", [None, {"num_negs_per_pos": 2}])
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("kind", ["kbgan", "basic"])
+def test_instance_in_pipeline_is_refused(kind: str, used: bool, kwargs: Any) -> None:
+    """PyKEEN would train on negatives of a new sampler with default parameters."""
+    sampler = make_sampler(num_candidates=7) if kind == "kbgan" else BasicNegativeSampler(**SIZE, num_negs_per_pos=7)
+    if used:
+        train(make_loop(sampler), 1)
     with pytest.raises(ConfigurationError, match="training_loop_kwargs=dict"):
         pipeline(
             dataset=umls(),
@@ -457,9 +559,22 @@ def test_instance_in_pipeline_is_refused() -> None:
             epochs=1,
             training_loop="adversarial",
             negative_sampler=sampler,
+            negative_sampler_kwargs=kwargs,
             random_seed=0,
         )
-    del sampler
+
+
+def test_other_instances_do_not_matter() -> None:
+    sampler = make_sampler(num_candidates=7)
+    train(make_loop("kbgan", None), 1)
+    assert sampler.num_candidates == 7
+
+
+@pytest.mark.parametrize("sampler", ["kbgan", "basic"])
+def test_instance_for_another_graph_is_refused(sampler: str) -> None:
+    instance = negative_sampler_resolver.make(sampler, mapped_triples=torch.tensor([[0, 0, 1], [1, 0, 2]]))
+    with pytest.raises(ConfigurationError, match=r"an instance for 3 entities and 1 relations, .* 135 and 46"):
+        train(make_loop(instance), 1)
 
 
 def test_instance_through_the_loop_in_pipeline() -> None:
@@ -498,6 +613,14 @@ def test_stock_loop_names_the_fix() -> None:
         ("kbgan", {"side": "left"}, "side='left' is none of"),
         ("kbgan", {"baseline": "mean"}, "baseline='mean' is none of"),
         ("kbgan", {"generator_warm_start": "nowhere.pt"}, "no file 'nowhere.pt'"),
+        ("kbgan", {"generator": "complexx"}, "generator='complexx' is no model"),
+        (
+            "kbgan",
+            {"generator_kwargs": {"embeding_dim": 3}},
+            "generator='distmult' cannot be built with .*embeding_dim",
+        ),
+        ("kbgan", {"generator_optimizer": "adamm"}, "generator_optimizer='adamm' cannot be built"),
+        ("kbgan", {"generator_optimizer_kwargs": {"lr": -1}}, "generator_optimizer='adam' cannot be built .*-1"),
     ],
 )
 def test_bad_sampler_arguments(sampler: str, kwargs: dict[str, Any], message: str) -> None:
@@ -512,11 +635,18 @@ def test_bad_sampler_arguments(sampler: str, kwargs: dict[str, Any], message: st
         ({"pretraining_sampler": "kbgan"}, "pretraining_sampler='kbgan' needs the model"),
         ({"pretraining_sampler_kwargs": {"k": 1}}, "pretraining_sampler_kwargs has the unknown keywords"),
         ({"warm_start": "nowhere.pt"}, "no file 'nowhere.pt'"),
+        ({"pretrain_epochs": 3}, "training_loop_kwargs has the unknown keywords .*'pretraining_epochs'"),
     ],
 )
 def test_bad_loop_arguments(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make_loop(**kwargs)
+
+
+@pytest.mark.parametrize("number", [{"batch_size": 0}, {"sub_batch_size": 0}, {"slice_size": 4}])
+def test_bad_numbers(number: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(number))}="):
+        train(make_loop(), 1, **number)
 
 
 def test_model_without_interaction() -> None:
@@ -552,6 +682,6 @@ def test_nan_in_the_model() -> None:
 def test_missing_sampler_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="pykeen_advneg"):
         loop = AdversarialTrainingLoop(model=make_model(), triples_factory=umls().training, optimizer="adam")
-    assert "No negative_sampler was given" in caplog.text
+    assert "No negative_sampler reached the loop" in caplog.text
     train(loop, 1)
     assert isinstance(loop._sampler, BasicNegativeSampler)

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..checkpoint import recover
+from ..checkpoint import own_name, recover
 from ..errors import CheckpointError, ConfigurationError
 from .configuration import read_config
 from .tracking import append_line, read_lines
@@ -95,6 +95,8 @@ class RunStore:
         :param stock: whether it is trained by PyKEEN's own loop, whose checkpoints are not written atomically
         """
         path = self.checkpoint(run)
+        if not stock:
+            path = path.with_name(own_name(path.name))
         try:
             if stock:
                 with zipfile.ZipFile(path) as archive:

@@ -46,7 +46,9 @@ class Lookups:
     @property
     def are_joint(self) -> bool:
         """Whether heads and tails may be looked up together, so that there is one dense gradient instead of two."""
-        return self.are_same and all(map(is_embedding, self._representations(COLUMN_HEAD)))
+        # the host looks relations up once for positives and once for negatives, and regularises both
+        is_free = all(relation.regularizer is None for relation in self._representations(COLUMN_RELATION))
+        return is_free and self.are_same and all(map(is_embedding, self._representations(COLUMN_HEAD)))
 
     def count(self, column: int) -> int:
         """Return how many entities or relations there are.

@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from class_resolver import HintOrType
@@ -57,10 +56,6 @@ def at_least(name: str, value: float, low: float) -> None:
     """
     if not value >= low:
         raise ConfigurationError(f"{name}={value!r} is too small; choose at least {low}.")
-
-
-#: samplers which no loop has taken yet
-_unclaimed: WeakSet[NegativeSampler] = WeakSet()
 
 
 class AdversarialNegativeSampler(NegativeSampler, ABC):
@@ -103,24 +98,6 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
             filterer_kwargs=filterer_kwargs,
         )
         at_least("num_entities", self.num_entities, 2)
-        _unclaimed.add(self)
-
-    @staticmethod
-    def claim(sampler: NegativeSampler) -> None:
-        """Note that a loop has taken a sampler.
-
-        :param sampler: the sampler
-        """
-        _unclaimed.discard(sampler)
-
-    @classmethod
-    def has_unclaimed_instance(cls) -> bool:
-        """Tell whether a user has made an instance which no loop has taken.
-
-        ``pipeline(negative_sampler=instance)`` of PyKEEN passes the class of the instance on, and drops the instance
-        with all its parameters. This is how the loop finds out.
-        """
-        return any(type(sampler) is cls for sampler in _unclaimed)
 
     @abstractmethod
     def propose(self, positives: LongTensor) -> Negatives:
@@ -159,6 +136,9 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
             )
         negatives = self.propose(positive_batch.reshape(-1, 3))
         return negatives.triples.view(*positive_batch.shape[:-1], -1, 3)
+
+    def begin_epoch(self) -> None:
+        """Open an epoch of training: forget what an epoch which was broken off has left."""
 
     def end_epoch(self) -> Mapping[str, float]:
         """Close an epoch of training.

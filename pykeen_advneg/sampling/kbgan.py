@@ -48,6 +48,8 @@ PAPER_GENERATORS: Mapping[str, Mapping[str, Any]] = {
     ),
 }
 
+PAPER_CANDIDATES = 20
+
 MOVING_AVERAGE_DECAY = 0.99
 
 
@@ -145,7 +147,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         generator_optimizer: HintOrType[Optimizer] = "adam",
         generator_optimizer_kwargs: OptionalKwargs = None,
         generator_warm_start: str | Path | None = None,
-        num_candidates: int = 20,
+        num_candidates: int | None = None,
         temperature: float = 1.0,
         side: Side = "bernoulli",
         baseline: Baseline = "epoch",
@@ -165,7 +167,8 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         :param generator_optimizer: the generator's optimizer
         :param generator_optimizer_kwargs: its keyword-based parameters, laid over ``lr=1e-3, weight_decay=1e-3``
         :param generator_warm_start: a file with the state dictionary of a pre-trained generator
-        :param num_candidates: $N_s$, the number of candidates of each positive
+        :param num_candidates: $N_s$, the number of candidates of each positive; if None, 20 as in the paper, or as many
+            as there are entities
         :param temperature: $\tau$, by which the generator's scores are divided
         :param side: which side is corrupted: ``bernoulli`` as in the paper, ``uniform``, ``head``, ``tail``
         :param baseline: the mean reward of the previous ``epoch`` as in the paper (0 in the first), a ``moving``
@@ -188,6 +191,8 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
             filterer=filterer,
             filterer_kwargs=filterer_kwargs,
         )
+        if num_candidates is None:
+            num_candidates = min(PAPER_CANDIDATES, self.num_entities)
         if not isinstance(num_candidates, int):
             raise ConfigurationError(f"num_candidates={num_candidates!r} must be a whole number.")
         at_least("num_candidates", num_candidates, 2)
@@ -209,18 +214,19 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64), persistent=False)
         self.generator = self._make_generator(generator, generator_kwargs, generator_warm_start)
         self.scorer = Scorer(self.generator)
-        self.optimizer = optimizer_resolver.make(
-            generator_optimizer,
-            {"lr": 1e-3, "weight_decay": 1e-3, **(generator_optimizer_kwargs or {})},
-            params=self.generator.get_grad_params(),
-        )
+        self.optimizer = self._make_optimizer(generator_optimizer, generator_optimizer_kwargs)
         self._pending: _Draw | None = None
         self._drawn_keys: list[LongTensor] = []
 
     def _make_generator(
         self, generator: HintOrType[Model], kwargs: OptionalKwargs, warm_start: str | Path | None
     ) -> ERModel[Any, Any, Any]:
-        cls = model_resolver.lookup(generator)
+        try:
+            cls = model_resolver.lookup(generator)
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"generator={generator!r} is no model of PyKEEN; `pykeen ls models` lists them."
+            ) from error
         if not issubclass(cls, ERModel):
             raise ConfigurationError(f"generator={generator!r} has no interaction to score by; choose an ERModel.")
         if isinstance(generator, ERModel):
@@ -228,10 +234,26 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         else:
             info = KGInfo(self.num_entities, self.num_relations, create_inverse_triples=False)
             paper = PAPER_GENERATORS.get(model_resolver.normalize_cls(cls), {})
-            model = cls(triples_factory=info, **{"random_seed": NoRandomSeedNecessary, **paper, **(kwargs or {})})
+            arguments = {"random_seed": NoRandomSeedNecessary, **paper, **(kwargs or {})}
+            try:
+                model = cls(triples_factory=info, **arguments)
+            except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+                raise ConfigurationError(
+                    f"generator={generator!r} cannot be built with generator_kwargs={dict(kwargs or {})!r}: {error}"
+                ) from error
         if warm_start is not None:
             model.load_state_dict(load_weights(warm_start, model))
         return model
+
+    def _make_optimizer(self, optimizer: HintOrType[Optimizer], kwargs: OptionalKwargs) -> Optimizer:
+        arguments = {"lr": 1e-3, "weight_decay": 1e-3, **(kwargs or {})}
+        try:
+            return optimizer_resolver.make(optimizer, arguments, params=self.generator.get_grad_params())
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"generator_optimizer={optimizer!r} cannot be built with "
+                f"generator_optimizer_kwargs={arguments!r}: {error}"
+            ) from error
 
     def _copy_generator(self, generator: ERModel[Any, Any, Any], kwargs: OptionalKwargs) -> ERModel[Any, Any, Any]:
         """Take a copy, so that the next training starts from the same weights."""
@@ -346,6 +368,13 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         self.step(loss, self.optimizer)
         self.generator.post_parameter_update()
 
+    def begin_epoch(self) -> None:
+        """Open an epoch: sums and draws start anew."""
+        for total in (self.reward_sum, self.num_rewards, self.entropy_sum, self.num_draws):
+            total.zero_()
+        self._drawn_keys.clear()
+        self._pending = None
+
     def end_epoch(self) -> Mapping[str, float]:
         """Close an epoch: its mean reward becomes the baseline of the next.
 
@@ -364,7 +393,5 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         }
         if self.baseline == "epoch":
             self.baseline_value.fill_(reward)
-        for total in (self.reward_sum, self.num_rewards, self.entropy_sum, self.num_draws):
-            total.zero_()
-        self._drawn_keys.clear()
+        self.begin_epoch()
         return metrics

@@ -11,9 +11,8 @@ from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory
 
 from ..errors import ConfigurationError
-from .base import AdversarialNegativeSampler
 
-__all__ = ["check_sampler", "make_sampler"]
+__all__ = ["check_sampler", "check_size", "keywords", "make_sampler"]
 
 #: what every loop hands to a sampler itself
 GIVEN_BY_THE_LOOP = frozenset({"mapped_triples", "num_entities", "num_relations"})
@@ -37,6 +36,42 @@ def keywords(cls: type[Any]) -> set[str]:
     return names - {"self"}
 
 
+def instance_in_pipeline(argument: str) -> NegativeSampler | None:
+    """Find the sampler instance which PyKEEN's pipeline is about to drop, in the frames of the calls under way.
+
+    ``pipeline(negative_sampler=instance)`` looks up the class of the instance, and makes a new one with default
+    parameters. The loop, which is handed the class, has no other way to know.
+
+    :param argument: the name of the argument
+
+    :returns: the instance, if the loop is being made by the pipeline, and the pipeline got one
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "pykeen.pipeline.api" and argument in frame.f_locals:
+            value = frame.f_locals[argument]
+            return value if isinstance(value, NegativeSampler) else None
+        frame = frame.f_back
+    return None
+
+
+def check_size(sampler: NegativeSampler, triples_factory: CoreTriplesFactory) -> None:
+    """Check that an instance was made for a graph of this size.
+
+    :param sampler: the instance
+    :param triples_factory: the training triples
+
+    :raises ConfigurationError: if it was not
+    """
+    size = triples_factory.num_entities, triples_factory.num_relations
+    if (sampler.num_entities, sampler.num_relations) != size:
+        raise ConfigurationError(
+            f"negative_sampler is an instance for {sampler.num_entities} entities and {sampler.num_relations} "
+            f"relations, and the training triples have {size[0]} and {size[1]}; make it with their num_entities and "
+            f"num_relations."
+        )
+
+
 def check_sampler(argument: str, query: HintOrType[NegativeSampler], kwargs: OptionalKwargs) -> type[NegativeSampler]:
     """Check the choice of a sampler, before anything is built.
 
@@ -49,6 +84,13 @@ def check_sampler(argument: str, query: HintOrType[NegativeSampler], kwargs: Opt
     :raises ConfigurationError: if there is no such sampler, if it has no such keyword, or if an instance would be
         replaced by a new one with default parameters
     """
+    instance = instance_in_pipeline(argument)
+    if instance is not None and not isinstance(query, NegativeSampler):
+        raise ConfigurationError(
+            f"{argument} was given to pipeline() as an instance of {type(instance).__name__}, of which PyKEEN passes "
+            f"on the class only: it would train with default parameters. Give the class and {argument}_kwargs, or pass "
+            f"the instance by training_loop_kwargs=dict({argument}=...)."
+        )
     try:
         cls = negative_sampler_resolver.lookup(query)
     except (KeyError, TypeError) as error:
@@ -61,19 +103,12 @@ def check_sampler(argument: str, query: HintOrType[NegativeSampler], kwargs: Opt
                 f"{argument} is an instance, to which {argument}_kwargs={dict(kwargs)!r} cannot be applied any more; "
                 f"give the class, or leave the keywords out."
             )
-        AdversarialNegativeSampler.claim(query)
         return cls
     unknown = set(kwargs or {}) - keywords(cls)
     if unknown:
         raise ConfigurationError(
             f"{argument}_kwargs has the unknown keywords {sorted(unknown)}; {cls.__name__} has "
             f"{sorted(keywords(cls) - GIVEN_BY_THE_LOOP)}."
-        )
-    if kwargs is None and issubclass(cls, AdversarialNegativeSampler) and cls.has_unclaimed_instance():
-        raise ConfigurationError(
-            f"You have made an instance of {cls.__name__}, and this loop was given the class. pipeline() reduces an "
-            f"instance in {argument} to its class and would train with default parameters instead. Pass the instance "
-            f"by training_loop_kwargs=dict({argument}=...), or, if you do mean the defaults, {argument}_kwargs={{}}."
         )
     return cls
 
@@ -89,12 +124,10 @@ def make_sampler(
 
     :returns: a new sampler
     """
-    sampler = negative_sampler_resolver.make(
+    return negative_sampler_resolver.make(
         query,
         pos_kwargs=kwargs,
         mapped_triples=triples_factory._add_inverse_triples_if_necessary(mapped_triples=triples_factory.mapped_triples),
         num_entities=triples_factory.num_entities,
         num_relations=triples_factory.num_relations,
     )
-    AdversarialNegativeSampler.claim(sampler)
-    return sampler

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,9 +52,27 @@ class Batch:
                 return getattr(self, key)
         raise KeyError(key)
 
-    def get(self, key: str) -> Any:
-        """Get an entry, or None where there is none."""
-        return self[key]
+    def get(self, key: str, default: Any = None) -> Any:
+        """Get an entry, or the default where there is none."""
+        try:
+            value = self[key]
+        except KeyError:
+            return default
+        return default if value is None else value
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Replace each tensor, in place; for batches which come from a worker process."""
+        negatives = self.negatives
+        mask = None if negatives.mask is None else function(negatives.mask)
+        positives, ids, column = map(function, (negatives.positives, negatives.ids, negatives.column))
+        self.negatives = replace(negatives, positives=positives, ids=ids, column=column, mask=mask)
+        self.pos_weights = None if self.pos_weights is None else function(self.pos_weights)
+        self.neg_weights = None if self.neg_weights is None else function(self.neg_weights)
+
+    def pin_memory(self) -> Batch:
+        """Do what a data loader asks of a batch of its own kind."""
+        self.map(torch.Tensor.pin_memory)
+        return self
 
 
 def draw_negatives(sampler: NegativeSampler, positives: LongTensor) -> Negatives:
@@ -116,8 +134,9 @@ class BatchStream(IterableDataset[Batch]):
             negatives = draw_negatives(self.sampler, positives)
             batch = Batch(negatives)
             if self.loss_weighter is not None:
-                batch.pos_weights = self.loss_weighter.weight_triples(positives)
-                batch.neg_weights = self.loss_weighter.weight_triples(negatives.triples)
+                # the host's weights are on the CPU
+                weights = map(self.loss_weighter.weight_triples, (positives.cpu(), negatives.triples.cpu()))
+                batch.pos_weights, batch.neg_weights = (weight.to(positives.device) for weight in weights)
             yield batch
 
     def _iter_ids(self) -> Iterator[LongTensor]:

@@ -53,6 +53,8 @@ class WholeBatchTrainingLoop(ResumableTrainingLoop, ABC):
     ) -> float:
         if slice_size is not None:
             raise ConfigurationError(f"slice_size={slice_size} is not possible for negative sampling; leave it out.")
+        if batch.negatives.positives.device != self.model.device:
+            batch.map(lambda tensor: tensor.to(self.model.device, non_blocking=True))
         loss, value = self._loss_of_part(batch, start, stop, label_smoothing, backward)
         if not torch.isfinite(value):
             raise NonFiniteLossError("Loss is non-finite.")

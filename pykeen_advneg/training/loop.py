@@ -21,13 +21,13 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from ..checkpoint import load_weights, recover
-from ..errors import ConfigurationError
+from ..checkpoint import load_weights, own_name, recover
+from ..errors import CheckpointError, ConfigurationError
 from ..sampling.base import AdversarialNegativeSampler, BindsModel, Learns, at_least
-from ..sampling.making import check_sampler, make_sampler
+from ..sampling.making import check_sampler, check_size, keywords, make_sampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
-from .resumption import describe
+from .resumption import describe, describe_settings
 
 __all__ = ["AdversarialTrainingLoop", "cheap_collection"]
 
@@ -123,9 +123,18 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
 
         :raises ConfigurationError: if an argument cannot work
         """
+        unknown = set(kwargs) - keywords(type(self))
+        if unknown:
+            raise ConfigurationError(
+                f"training_loop_kwargs has the unknown keywords {sorted(unknown)}; choose of "
+                f"{sorted(keywords(type(self)))}."
+            )
         super().__init__(negative_sampler=negative_sampler, negative_sampler_kwargs=negative_sampler_kwargs, **kwargs)
         if negative_sampler is None:
-            logger.warning("No negative_sampler was given: training on PyKEEN's 'basic' uniform negatives.")
+            logger.warning(
+                "No negative_sampler reached the loop: training on PyKEEN's 'basic' uniform negatives. If you gave one "
+                "to PyKEEN's hpo_pipeline, it was dropped there, as for every loop but 'slcwa'."
+            )
         check_sampler("negative_sampler", negative_sampler, negative_sampler_kwargs)
         cls = check_sampler("pretraining_sampler", pretraining_sampler, pretraining_sampler_kwargs)
         if issubclass(cls, Learns | BindsModel):
@@ -146,6 +155,11 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self._pretraining = False
         self._clipping: _Clipping | None = None
 
+    @property
+    def sampler(self) -> NegativeSampler | None:
+        """The sampler in training, or the trained one; None before the first training."""
+        return self._sampler
+
     def train(
         self, triples_factory: CoreTriplesFactory, num_epochs: int = 1, *args: Any, **kwargs: Any
     ) -> list[float] | None:
@@ -164,8 +178,11 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         arguments.apply_defaults()
         given = arguments.arguments
         self._stopper = given["stopper"]
+        self._best = None
+        self._check_numbers(given)
         if not given["continue_training"]:
-            self._best = None
+            # the host would count on from the epochs of an earlier training, and run too few
+            self._epoch, self.losses_per_epochs = 0, []
         # the host's own clipping callbacks never get to know their loop, and fail: clipping is done here
         self._clipping = _Clipping(
             given.pop("gradient_clipping_max_norm"),
@@ -173,23 +190,65 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             given.pop("gradient_clipping_max_abs_value"),
         )
         if given["checkpoint_name"]:
-            recover(pathlib.Path(given["checkpoint_directory"] or PYKEEN_CHECKPOINTS, given["checkpoint_name"]))
-        with cheap_collection():
-            losses = super().train(**given)
+            given["checkpoint_name"] = self._open_checkpoint(given["checkpoint_directory"], given["checkpoint_name"])
+        automatic = self.automatic_memory_optimization
+        if given["sub_batch_size"] is not None:
+            # else the host's search would replace the user's choice, without a word
+            self.automatic_memory_optimization = False
+        try:
+            with cheap_collection():
+                losses = super().train(**given)
+        finally:
+            self.automatic_memory_optimization = automatic
         self._restore_best(triples_factory)
         if given["clear_optimizer"] and isinstance(self._sampler, Learns):
             for optimizer in self._sampler.optimizers():
                 optimizer.state.clear()
         return losses
 
+    def _check_numbers(self, given: Mapping[str, Any]) -> None:
+        for name in ("batch_size", "sub_batch_size"):
+            at_least(name, 1 if given[name] is None else given[name], 1)
+        if given["slice_size"] is not None:
+            raise ConfigurationError(
+                f"slice_size={given['slice_size']} is not possible for negative sampling; leave it out."
+            )
+        if 0 < given["num_epochs"] <= self.pretraining_epochs:
+            logger.warning(
+                "num_epochs=%d are all pre-training (pretraining_epochs=%d): the sampler itself is never used.",
+                given["num_epochs"],
+                self.pretraining_epochs,
+            )
+
+    def _open_checkpoint(self, directory: str | pathlib.Path | None, name: str) -> str:
+        """Verify the checkpoint of a name given by the user, and give the name of its file."""
+        folder = self._folder = pathlib.Path(directory or PYKEEN_CHECKPOINTS)
+        path = folder / own_name(name)
+        if not path.is_file() and (folder / name).is_file():
+            raise CheckpointError(
+                f"'{folder / name}' was written by another training loop; choose another checkpoint_name, or delete it."
+            )
+        recover(path)
+        return path.name
+
     # docstr-coverage: inherited
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         run = _Run(probing=kwargs.get("only_size_probing", False), continued=kwargs.get("continue_training", False))
         self._runs.append(run)
+        if not run.continued:
+            self._rewind_learning_rate()
         try:
             return super()._train(*args, **kwargs)
         finally:
             self._runs.pop()
+            if run.probing:
+                self._rewind_learning_rate()
+
+    def _rewind_learning_rate(self) -> None:
+        """Undo what a scheduler did to the learning rate, from which the host is about to make a new optimizer."""
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.get("initial_lr", group["lr"])
 
     # docstr-coverage: inherited
     def _create_training_data_loader(  # type: ignore[override]
@@ -244,6 +303,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             run.pretraining_sampler = make_sampler(
                 self.pretraining_sampler, self.pretraining_sampler_kwargs, triples_factory
             )
+            if isinstance(run.pretraining_sampler, AdversarialNegativeSampler):
+                run.pretraining_sampler.to(self.model.device)
         if isinstance(sampler, Learns):
             sampler.clip_gradients = self._clipping
         if isinstance(sampler, BindsModel):
@@ -253,16 +314,21 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     def _fresh_sampler(self, triples_factory: CoreTriplesFactory) -> NegativeSampler:
         sampler = self.negative_sampler
         if isinstance(sampler, NegativeSampler):
+            check_size(sampler, triples_factory)
             sampler.load_state_dict(copy.deepcopy(self._instance_state or {}))
         else:
             sampler = make_sampler(sampler, self.negative_sampler_kwargs, triples_factory)
-        return sampler.to(self.model.device)
+        # PyKEEN's own samplers stay on the CPU, where they have tables which are no buffers
+        return sampler.to(self.model.device) if isinstance(sampler, AdversarialNegativeSampler) else sampler
 
     # docstr-coverage: inherited
     def _train_epoch(  # type: ignore[override]
         self, *, epoch: int, only_size_probing: bool, backward: bool = True, **kwargs: Any
     ) -> float:
         outer, self._learning = self._learning, backward and not only_size_probing
+        sampler = self._runs[-1].sampler
+        assert sampler is not None
+        sampler.train(self.model.training)
         try:
             if self._learning:
                 self._begin_epoch(epoch)
@@ -284,7 +350,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         if self._pretraining:
             assert run.pretraining_sampler is not None
             run.stream.sampler = run.pretraining_sampler
-        run.sampler.train(self.model.training)
+        if isinstance(run.sampler, AdversarialNegativeSampler):
+            run.sampler.begin_epoch()
         starts_anew = self.pretraining_epochs > 0 and epoch == self.pretraining_epochs + 1
         if starts_anew:
             self.optimizer.state.clear()
@@ -336,6 +403,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             [
                 negative_sampler_resolver.lookup(self.negative_sampler),
                 self.negative_sampler_kwargs or {},
+                describe_settings(self.negative_sampler) if self._instance_state is not None else None,
                 self.pretraining_epochs,
                 negative_sampler_resolver.lookup(self.pretraining_sampler),
                 self.pretraining_sampler_kwargs or {},

@@ -9,6 +9,7 @@ weights only if training was really stopped. All this is mended here, in one pla
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import pathlib
 from abc import ABC, abstractmethod
@@ -71,6 +72,13 @@ def describe(value: Any) -> str:
             return type(value).__qualname__
 
 
+def describe_settings(thing: object) -> str:
+    """Describe those attributes of an object which are plain values, and named like parameters of its constructor."""
+    parameters = inspect.signature(type(thing).__init__).parameters
+    names = parameters.keys() - {"optimizer", "last_epoch"}
+    return describe({key: value for key, value in vars(thing).items() if key in names})
+
+
 @dataclass
 class BestEpoch:
     """The state at the epoch with the best result of the stopper."""
@@ -85,6 +93,8 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
 
     _best: BestEpoch | None = None
     _stopper: Stopper | None = None
+    #: where the user wants checkpoints
+    _folder: pathlib.Path | None = None
 
     @abstractmethod
     def _extra_state(self, triples_factory: CoreTriplesFactory | None) -> dict[str, Any]:
@@ -99,17 +109,24 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         """Describe the configuration of what is stored besides the model."""
 
     @property
-    def checksum(self) -> str:
-        """The checksum of the configuration; unlike PyKEEN's, it does not change with the learning rate."""
+    def configuration(self) -> dict[str, str]:
+        """What a checkpoint belongs to, in words; unlike PyKEEN's checksum, free of the current learning rate."""
         assert self.optimizer is not None
-        parts = (
-            str(self.model),
-            type(self.optimizer).__name__,
-            describe(self.optimizer.defaults),
-            type(self.lr_scheduler).__name__,
-            self._describe_extra(),
-        )
-        return sha256("\n".join(parts).encode()).hexdigest()
+        scheduler = self.lr_scheduler
+        return {
+            "model": str(self.model),
+            "loss": f"{type(self.loss).__name__} {describe_settings(self.loss)}",
+            "optimizer": f"{type(self.optimizer).__name__} {describe(self.optimizer.defaults)}",
+            "lr_scheduler": "None"
+            if scheduler is None
+            else f"{type(scheduler).__name__} {describe_settings(scheduler)}",
+            "negative_sampler": self._describe_extra(),
+        }
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of the configuration."""
+        return sha256(describe(self.configuration).encode()).hexdigest()
 
     # docstr-coverage: inherited
     def sub_batch_and_slice(self, **kwargs: Any) -> tuple[int, int | None]:  # noqa: D102
@@ -154,7 +171,7 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         # the keys are those of PyKEEN's checkpoints, whose stopper reads its own part from the file
         assert self.optimizer is not None
         self._keep_best()
-        if stopper is None and getattr(path, "name", None) == HOST_BEST_MODEL:
+        if isinstance(path, pathlib.Path) and path.name == HOST_BEST_MODEL and path.parent != self._folder:
             return
         labels = triples_factory if isinstance(triples_factory, TriplesFactory) else None
         save_checkpoint(
@@ -167,6 +184,7 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
                 "optimizer_state_dict": self.optimizer.state_dict(),
                 "lr_scheduler_state_dict": None if self.lr_scheduler is None else self.lr_scheduler.state_dict(),
                 "checksum": self.checksum,
+                "configuration": self.configuration,
                 "stopper_dict": {} if stopper is None else plain(stopper.get_summary_dict()),
                 "random_state": get_random_state(),
                 "relation_to_id_dict": None if labels is None else dict(labels.relation_to_id),
@@ -189,11 +207,7 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
             raise CheckpointError(
                 f"The checkpoint '{path}' was not written by the loop {self.get_normalized_name()!r}."
             )
-        if checkpoint["checksum"] != self.checksum:
-            raise CheckpointMismatchError(
-                f"The checkpoint '{path}' was written with another model, optimizer, scheduler or sampler, or with "
-                f"other parameters of these. Choose another checkpoint_name, or delete the file."
-            )
+        _check_configuration(checkpoint["configuration"], self.configuration, path)
         _check_ids(checkpoint, triples_factory, path)
         # optimizers put their state where their parameters are
         self.model.to(get_preferred_device(self.model, allow_ambiguity=True))
@@ -202,6 +216,9 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         self.losses_per_epochs = checkpoint["loss"]
         self.model.load_state_dict(checkpoint["model_state_dict"])
         self.optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+        # the host takes an optimizer without a state, like plain SGD, for one which was never used: an entry for one
+        # parameter, still empty, tells it otherwise
+        _ = self.optimizer.state[next(iter(self.model.get_grad_params()))]
         if self.lr_scheduler is not None:
             self.lr_scheduler.load_state_dict(checkpoint["lr_scheduler_state_dict"])
         self._best = None if checkpoint["best"] is None else BestEpoch(**checkpoint["best"])
@@ -212,6 +229,20 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         set_random_state(checkpoint["random_state"])
         logger.info("Resuming from '%s' after epoch %d.", path, self._epoch)
         return None, None
+
+
+def _check_configuration(stored: Mapping[str, str], present: Mapping[str, str], path: object) -> None:
+    """Refuse a checkpoint of another configuration, and say where it differs."""
+    for name, value in present.items():
+        if stored.get(name) != value:
+            # a model's description is long; what differs comes after what is equal
+            texts = str(stored.get(name)), value
+            common = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+            there, here = (" ".join(text[max(0, common - 40) : common + 60].split()) for text in texts)
+            raise CheckpointMismatchError(
+                f"The checkpoint '{path}' was written with another {name}: '...{there}' there, '...{here}' here. "
+                f"Choose another checkpoint_name, or delete the file."
+            )
 
 
 def _check_ids(checkpoint: Mapping[str, Any], triples_factory: CoreTriplesFactory | None, path: object) -> None:
