@@ -18,6 +18,9 @@ from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 
 from ..errors import ConfigurationError
+from ..sampling.base import BindsModel, Learns
+from ..sampling.making import check_sampler
+from ..training import AdversarialTrainingLoop
 from .configuration import Comparison, SamplerChoice, did_you_mean
 
 __all__ = ["check_names", "check_parts"]
@@ -62,6 +65,8 @@ def check_names(comparison: Comparison) -> None:
                 "use 'adversarial' or 'slcwa'."
             )
         _check_training(loop, comparison)
+        _check_loop(loop, sampler, comparison)
+    _check_numbers(comparison)
 
 
 def check_parts(comparison: Comparison, dataset: Dataset) -> None:
@@ -109,6 +114,38 @@ def _check_training(loop: type[SLCWATrainingLoop], comparison: Comparison) -> No
             raise did_you_mean("training_kwargs: key", key, known)
 
 
+def _check_loop(loop: type[SLCWATrainingLoop], sampler: SamplerChoice, comparison: Comparison) -> None:
+    """Check that a sampler will be used, and gets what it needs."""
+    cls = negative_sampler_resolver.lookup(sampler.negative_sampler)
+    if issubclass(cls, BindsModel | Learns) and not issubclass(loop, AdversarialTrainingLoop):
+        raise ConfigurationError(
+            f"sampler {sampler.label!r} works with the model being trained, which the loop {sampler.training_loop!r} "
+            f"does not hand to it; leave 'stock:' out."
+        )
+    kwargs = {**comparison.pipeline.get("training_loop_kwargs", {}), **sampler.training_loop_kwargs}
+    pretraining = kwargs.get("pretraining_epochs", 0)
+    if pretraining and pretraining >= comparison.epochs:
+        raise ConfigurationError(
+            f"pretraining_epochs {pretraining} of sampler {sampler.label!r} leave none of the {comparison.epochs} "
+            f"epochs to it; raise --epochs, or lower them."
+        )
+
+
+def _check_numbers(comparison: Comparison) -> None:
+    """Check the numbers which have an option."""
+    for option, (group, key), low in (
+        ("--batch-size", ("training_kwargs", "batch_size"), 1),
+        ("--negatives", ("negative_sampler_kwargs", "num_negs_per_pos"), 1),
+        ("--dim", ("model_kwargs", "embedding_dim"), 1),
+    ):
+        value = comparison.pipeline.get(group, {}).get(key, low)
+        if not isinstance(value, int) or value < low:
+            raise ConfigurationError(f"{option} {value!r} must be a whole number, at least {low}.")
+    rate = comparison.pipeline.get("optimizer_kwargs", {}).get("lr", 1.0)
+    if not rate > 0:
+        raise ConfigurationError(f"--lr {rate!r} must be positive.")
+
+
 def _build_model(pipeline: Mapping[str, Any], dataset: Dataset) -> Model:
     kwargs = dict(pipeline.get("model_kwargs", {}))
     kwargs["loss"] = loss_resolver.make(pipeline.get("loss"), pipeline.get("loss_kwargs"))
@@ -131,6 +168,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 def _build_sampler(sampler: SamplerChoice, pipeline: Mapping[str, Any], dataset: Dataset, model: Model) -> None:
     """Build a sampler, and a loop which would build it."""
     kwargs = {**pipeline.get("negative_sampler_kwargs", {}), **sampler.negative_sampler_kwargs}
+    check_sampler("negative_sampler", sampler.negative_sampler, kwargs)
     factory = dataset.training
     negative_sampler_resolver.make(
         sampler.negative_sampler,

@@ -163,8 +163,7 @@ def _section(results: Results, dataset: str, folder: pathlib.Path) -> dict[str, 
     for name, figure in drawn.items():
         save_png(figure, paths[name])
     data = next(record.get("data", {}) for record in results.records if record["dataset"] == dataset)
-    best = {metric: summary[f"{metric}_mean"].max() for metric in METRICS}
-    return {"dataset": dataset, "rows": summary.to_dict("records"), "best": best, "figures": paths, "data": data}
+    return {"dataset": dataset, "rows": summary.to_dict("records"), "figures": paths, "data": data}
 
 
 def _settings(results: Results) -> dict[str, str]:

@@ -95,7 +95,8 @@ def _describe(label: str, data: Mapping[str, Any], vocabulary: str) -> str:
     if not data["unseen"]:
         return text
     if vocabulary == "training":
-        return f"{text}; [yellow]{data['unseen']} evaluation triples with unseen ids are dropped[/] (--vocabulary all)"
+        dropped = f"[yellow]{data['unseen']} evaluation triples with unseen ids are dropped[/]"
+        return f"{text}; {dropped}; --vocabulary all keeps them"
     return f"{text}; {data['unseen']} evaluation triples would be dropped with --vocabulary training"
 
 
