@@ -52,10 +52,13 @@ def train(
 def state_of(loop: AdversarialTrainingLoop) -> dict[str, Any]:
     """Everything which has to be equal after equal training."""
     assert loop._sampler is not None
+    optimizer = {} if loop.optimizer is None else loop.optimizer.state_dict()
+    # after resuming, an optimizer which keeps nothing has an empty entry, so that the host does not take it for new
+    state = {key: value for key, value in optimizer.get("state", {}).items() if value}
     return {
         "model": loop.model.state_dict(),
         "sampler": loop._sampler.state_dict(),
-        "optimizer": None if loop.optimizer is None else loop.optimizer.state_dict(),
+        "optimizer": {**optimizer, "state": state},
     }
 
 
