@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,43 +9,23 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from class_resolver import HintOrType, OptionalKwargs
-from class_resolver.contrib.torch import optimizer_resolver
 from docdata import parse_docdata
-from pykeen.models import ERModel, Model, model_resolver
+from pykeen.models import Model
 from pykeen.sampling.filtering import Filterer
 from pykeen.triples import KGInfo
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor, MappedTriples
-from pykeen.utils import NoRandomSeedNecessary
 from torch.optim import Optimizer
 
-from ..checkpoint import load_weights
 from ..errors import ConfigurationError, NonFiniteSamplerError
-from ..initializers import factor_normal_
 from ..negatives import Negatives
 from ..scoring import Scorer
 from .base import AdversarialNegativeSampler, Learns, Scores, at_least
+from .generators import make_generator, make_optimizer
 from .sides import Side, draw_columns, head_probability
 
 __all__ = ["Baseline", "KBGANNegativeSampler", "reinforce_loss"]
 
 Baseline = Literal["epoch", "moving", "none"]
-
-#: The generators of the paper: 50 real numbers for each entity, neither constrained nor regularised by PyKEEN.
-PAPER_GENERATORS: Mapping[str, Mapping[str, Any]] = {
-    "distmult": dict(
-        embedding_dim=50,
-        entity_initializer=factor_normal_,
-        relation_initializer=factor_normal_,
-        entity_constrainer=None,
-        regularizer=None,
-    ),
-    "complex": dict(
-        embedding_dim=25,
-        entity_initializer=factor_normal_,
-        relation_initializer=factor_normal_,
-        regularizer=None,
-    ),
-}
 
 PAPER_CANDIDATES = 20
 
@@ -212,63 +191,13 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         # what is summed up within an epoch starts anew when that is run again, so that it is no part of a checkpoint
         for name in ("reward_sum", "num_rewards", "entropy_sum", "num_draws"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64), persistent=False)
-        self.generator = self._make_generator(generator, generator_kwargs, generator_warm_start)
+        self.generator = make_generator(
+            generator, generator_kwargs, generator_warm_start, KGInfo(self.num_entities, self.num_relations, False)
+        )
         self.scorer = Scorer(self.generator)
-        self.optimizer = self._make_optimizer(generator_optimizer, generator_optimizer_kwargs)
+        self.optimizer = make_optimizer(generator_optimizer, generator_optimizer_kwargs, self.generator)
         self._pending: _Draw | None = None
         self._drawn_keys: list[LongTensor] = []
-
-    def _make_generator(
-        self, generator: HintOrType[Model], kwargs: OptionalKwargs, warm_start: str | Path | None
-    ) -> ERModel[Any, Any, Any]:
-        try:
-            cls = model_resolver.lookup(generator)
-        except (KeyError, TypeError) as error:
-            raise ConfigurationError(
-                f"generator={generator!r} is no model of PyKEEN; `pykeen ls models` lists them."
-            ) from error
-        if not issubclass(cls, ERModel):
-            raise ConfigurationError(f"generator={generator!r} has no interaction to score by; choose an ERModel.")
-        if isinstance(generator, ERModel):
-            model = self._copy_generator(generator, kwargs)
-        else:
-            info = KGInfo(self.num_entities, self.num_relations, create_inverse_triples=False)
-            paper = PAPER_GENERATORS.get(model_resolver.normalize_cls(cls), {})
-            arguments = {"random_seed": NoRandomSeedNecessary, **paper, **(kwargs or {})}
-            try:
-                model = cls(triples_factory=info, **arguments)
-            except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-                raise ConfigurationError(
-                    f"generator={generator!r} cannot be built with generator_kwargs={dict(kwargs or {})!r}: {error}"
-                ) from error
-        if warm_start is not None:
-            model.load_state_dict(load_weights(warm_start, model))
-        return model
-
-    def _make_optimizer(self, optimizer: HintOrType[Optimizer], kwargs: OptionalKwargs) -> Optimizer:
-        arguments = {"lr": 1e-3, "weight_decay": 1e-3, **(kwargs or {})}
-        try:
-            return optimizer_resolver.make(optimizer, arguments, params=self.generator.get_grad_params())
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"generator_optimizer={optimizer!r} cannot be built with "
-                f"generator_optimizer_kwargs={arguments!r}: {error}"
-            ) from error
-
-    def _copy_generator(self, generator: ERModel[Any, Any, Any], kwargs: OptionalKwargs) -> ERModel[Any, Any, Any]:
-        """Take a copy, so that the next training starts from the same weights."""
-        if kwargs:
-            raise ConfigurationError(
-                f"generator is an instance, to which generator_kwargs={dict(kwargs)!r} cannot be applied any more; "
-                f"give the class, or leave the keywords out."
-            )
-        size = generator.num_entities, generator.num_relations
-        if size != (self.num_entities, self.num_relations):
-            raise ConfigurationError(
-                f"generator has {size[0]} entities and {size[1]} relations, and the training triples have "
-                f"{self.num_entities} and {self.num_relations} (inverse relations included); build it for these."
-            )
-        return copy.deepcopy(generator)
 
     def optimizers(self) -> Sequence[Optimizer]:
         """Give the optimizer of the generator."""

@@ -1,5 +1,6 @@
 """The training loop ``adversarial``."""
 
-from .loop import AdversarialTrainingLoop, cheap_collection
+from .loop import AdversarialTrainingLoop
+from .runs import cheap_collection
 
 __all__ = ["AdversarialTrainingLoop", "cheap_collection"]

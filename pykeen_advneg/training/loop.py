@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import gc
 import inspect
 import logging
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from class_resolver import HintOrType, OptionalKwargs
@@ -17,8 +14,6 @@ from pykeen.constants import PYKEEN_CHECKPOINTS
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.weights import loss_weighter_resolver
-from torch import nn
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
@@ -28,55 +23,11 @@ from ..sampling.making import check_sampler, check_size, keywords, make_sampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
 from .resumption import describe, describe_settings
+from .runs import Clipping, Run, cheap_collection
 
-__all__ = ["AdversarialTrainingLoop", "cheap_collection"]
+__all__ = ["AdversarialTrainingLoop"]
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def cheap_collection() -> Iterator[None]:
-    """Spare the garbage collection which the host asks for after each epoch all objects that are there already.
-
-    On small graphs, to walk through the modules which are loaded takes longer than an epoch.
-    """
-    if gc.get_freeze_count():
-        # somebody else does so, and will unfreeze
-        yield
-        return
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@dataclass
-class _Run:
-    """One call of the host's ``_train``; the memory probe is a call inside a call."""
-
-    probing: bool
-    continued: bool
-    sampler: NegativeSampler | None = None
-    pretraining_sampler: NegativeSampler | None = None
-    stream: BatchStream | None = None
-
-
-@dataclass(frozen=True)
-class _Clipping:
-    """Clips the gradients of the model and of its sampler."""
-
-    max_norm: float | None
-    norm_type: float | None
-    max_abs_value: float | None
-
-    def __call__(self, parameters: Iterable[nn.Parameter]) -> None:
-        parameters = list(parameters)
-        if self.max_norm is not None:
-            clip_grad_norm_(parameters, self.max_norm, self.norm_type or 2.0, error_if_nonfinite=True)
-        if self.max_abs_value is not None:
-            clip_grad_value_(parameters, self.max_abs_value)
 
 
 class AdversarialTrainingLoop(WholeBatchTrainingLoop):
@@ -150,10 +101,10 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             copy.deepcopy(negative_sampler.state_dict()) if isinstance(negative_sampler, NegativeSampler) else None
         )
         self._sampler: NegativeSampler | None = None
-        self._runs: list[_Run] = []
+        self._runs: list[Run] = []
         self._learning = False
         self._pretraining = False
-        self._clipping: _Clipping | None = None
+        self._clipping: Clipping | None = None
 
     @property
     def sampler(self) -> NegativeSampler | None:
@@ -184,7 +135,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             # the host would count on from the epochs of an earlier training, and run too few
             self._epoch, self.losses_per_epochs = 0, []
         # the host's own clipping callbacks never get to know their loop, and fail: clipping is done here
-        self._clipping = _Clipping(
+        self._clipping = Clipping(
             given.pop("gradient_clipping_max_norm"),
             given.pop("gradient_clipping_norm_type"),
             given.pop("gradient_clipping_max_abs_value"),
@@ -233,7 +184,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
 
     # docstr-coverage: inherited
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
-        run = _Run(probing=kwargs.get("only_size_probing", False), continued=kwargs.get("continue_training", False))
+        run = Run(probing=kwargs.get("only_size_probing", False), continued=kwargs.get("continue_training", False))
         self._runs.append(run)
         if not run.continued:
             self._rewind_learning_rate()
@@ -290,7 +241,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         # the stream has all that the host asks of a loader: an iterator and a length
         return cast("DataLoader[Batch]", stream)
 
-    def _prepare_sampler(self, run: _Run, triples_factory: CoreTriplesFactory) -> NegativeSampler:
+    def _prepare_sampler(self, run: Run, triples_factory: CoreTriplesFactory) -> NegativeSampler:
         """Give a run its sampler: a fresh one, unless training is continued."""
         sampler = self._sampler if run.continued else None
         if sampler is None:
