@@ -11,6 +11,7 @@ from pykeen.losses import loss_resolver
 from pykeen.models import ERModel, Model, model_resolver
 from pykeen.regularizers import Regularizer
 from pykeen.training import SLCWATrainingLoop, TrainingCallback
+from pykeen.triples import TriplesFactory
 from pykeen.utils import set_random_seed
 
 from pykeen_advneg.training import AdversarialTrainingLoop
@@ -30,14 +31,12 @@ MODEL_KWARGS: dict[str, dict[str, Any]] = {
 
 #: what cannot be built from triples alone
 UNAVAILABLE = {
-    "compgcn": "needs inverse triples",
     "distma": "is no model of its own",
     "distmultliteral": "needs numeric literals",
     "distmultliteralgated": "needs numeric literals",
     "complexliteral": "needs numeric literals",
     "inductivenodepiece": "needs an inductive data set",
     "inductivenodepiecegnn": "needs an inductive data set",
-    "nodepiece": "needs inverse triples",
 }
 
 
@@ -49,9 +48,15 @@ def models() -> list[str]:
     )
 
 
+def factory_for(name: str) -> TriplesFactory:
+    factory = Nations(create_inverse_triples=name in {"compgcn", "nodepiece"}).training
+    assert isinstance(factory, TriplesFactory)
+    return factory
+
+
 def build(name: str, **kwargs: Any) -> Model:
     kwargs = {**MODEL_KWARGS.get(name, {}), "random_seed": 0, **kwargs}
-    return model_resolver.make(name, kwargs, triples_factory=Nations().training)
+    return model_resolver.make(name, kwargs, triples_factory=factory_for(name))
 
 
 class CompareWithHost(TrainingCallback):
@@ -75,7 +80,7 @@ class CompareWithHost(TrainingCallback):
 
 
 def train(model: Model, sampler: str, **kwargs: Any) -> CompareWithHost:
-    factory = Nations().training
+    factory = factory_for(model_resolver.normalize_inst(model))
     callback = CompareWithHost()
     set_random_seed(1)
     loop = AdversarialTrainingLoop(
