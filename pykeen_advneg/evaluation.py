@@ -94,7 +94,7 @@ def _bytes_per_query(model: Model, mode: InductiveMode | None) -> int:
 
 
 class FastRankBasedEvaluator(RankBasedEvaluator):
-    """The host's rank-based evaluator, faster.
+    """The host's rank-based evaluator in batched form.
 
     The constructor, the arguments of :meth:`evaluate`, the keys and the values are those of
     :class:`pykeen.evaluation.RankBasedEvaluator`. What is different:
@@ -109,8 +109,7 @@ class FastRankBasedEvaluator(RankBasedEvaluator):
     .. note::
 
         Scores are computed in another order than in the host, and differ by rounding. Candidates whose scores are equal
-        up to rounding may therefore change places: about one rank in a hundred by one place, for an untrained TransE
-        on FB15k-237 in single precision; none in double precision.
+        up to rounding may therefore change places, most of all those of an untrained model in single precision.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def _ranges(mapped_triples: LongTensor) -> tuple[int, int]:
 
 
 class ExactFilterer(Filterer):
-    r"""A filterer without errors, faster than the host's Bloom filter.
+    r"""A filterer without errors, by a vectorised search.
 
     A triple $(h, r, t)$ has the 64-bit key $(h |\mathcal{R}| + r) |\mathcal{E}| + t$. One look-up in a table of flags,
     at the hash of the key, sieves out almost all unknown triples; the few which pass are searched for in the sorted

@@ -16,7 +16,7 @@ __all__ = ["AnswerRanker", "count_ranks"]
 
 
 def _count(mask: BoolTensor) -> LongTensor:
-    """Count along the last dimension; on the CPU, NumPy does so several times faster."""
+    """Count along the last dimension; on the CPU by NumPy, which takes less time there."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=-1))
     return mask.sum(dim=-1)

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from pykeen.datasets import UMLS, Dataset
+from pykeen.evaluation import RankBasedEvaluator
 from pykeen.models import Model, model_resolver
+from pykeen.stoppers import EarlyStopper
 from pykeen.utils import set_random_seed
 
 from pykeen_advneg.training import AdversarialTrainingLoop
@@ -84,3 +86,18 @@ def differs(a: Any, b: Any) -> bool:
     except AssertionError:
         return True
     return False
+
+
+def make_stopper(loop: AdversarialTrainingLoop, **kwargs: Any) -> EarlyStopper:
+    dataset = umls()
+    assert dataset.validation is not None
+    return EarlyStopper(
+        model=loop.model,
+        evaluator=RankBasedEvaluator(),
+        training_triples_factory=dataset.training,
+        evaluation_triples_factory=dataset.validation,
+        evaluation_batch_size=128,
+        metric="inverse_harmonic_mean_rank",
+        frequency=1,
+        **kwargs,
+    )

@@ -18,10 +18,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loops import assert_same, differs, make_loop, make_model, state_of, train, umls
-from pykeen.evaluation import RankBasedEvaluator
+from loops import assert_same, differs, make_loop, make_model, make_stopper, state_of, train, umls
 from pykeen.pipeline import pipeline
-from pykeen.stoppers import EarlyStopper
 from pykeen.training.training_loop import CheckpointMismatchError
 
 from pykeen_advneg.checkpoint import (
@@ -240,37 +238,21 @@ def test_resuming_with_a_damaged_checkpoint(tmp_path: Path) -> None:
     assert_same(state_of(resumed), state_of(unbroken))
 
 
-def make_stopper(loop: Any, patience: int) -> EarlyStopper:
-    dataset = umls()
-    assert dataset.validation is not None
-    return EarlyStopper(
-        model=loop.model,
-        evaluator=RankBasedEvaluator(),
-        training_triples_factory=dataset.training,
-        evaluation_triples_factory=dataset.validation,
-        evaluation_batch_size=128,
-        metric="inverse_harmonic_mean_rank",
-        frequency=1,
-        patience=patience,
-        relative_delta=0.0,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("patience", [3, 100])
 def test_best_epoch_survives_resuming(tmp_path: Path, patience: int) -> None:
     """PyKEEN looks for the best weights in a file of the dead process."""
     kwargs: dict[str, Any] = {"optimizer_kwargs": {"lr": 0.5}}
     unbroken = make_loop(**kwargs)
-    stopper = make_stopper(unbroken, patience)
+    stopper = make_stopper(unbroken, patience=patience, relative_delta=0.0)
     losses = train(unbroken, 8, stopper=stopper)
     assert stopper.best_epoch is not None
     for stop in (2, len(losses) - 1):
         folder = tmp_path / str(stop)
         first = make_loop(**kwargs)
-        train(first, stop, stopper=make_stopper(first, patience), **checkpointed(folder))
+        train(first, stop, stopper=make_stopper(first, patience=patience, relative_delta=0.0), **checkpointed(folder))
         resumed = make_loop(**kwargs)
-        again = make_stopper(resumed, patience)
+        again = make_stopper(resumed, patience=patience, relative_delta=0.0)
         assert train(resumed, 8, seed=99, stopper=again, **checkpointed(folder)) == losses
         assert again.best_epoch == stopper.best_epoch
         assert_same(resumed.model.state_dict(), unbroken.model.state_dict())

@@ -412,17 +412,40 @@ def test_best_epoch_is_lost_on_resuming(tmp_path: Path) -> None:
     assert "best_model_path" not in first.get_summary_dict()
 
 
-def test_clipping_reaches_the_model_only() -> None:
-    """Gradients of a second network are not clipped. forward.py and sampling/base.py see to it."""
+@pytest.mark.parametrize("argument", ["gradient_clipping_max_norm", "gradient_clipping_max_abs_value"])
+def test_clipping_fails(argument: str) -> None:
+    """The callback which clips never gets to know its loop. training/loop.py clips, model and sampler alike."""
+    with pytest.raises(ValueError, match="Callback was never initialized"):
+        train(make_loop(), **{argument: 1.0})
+
+
+def test_second_training_runs_no_epoch() -> None:
+    """The model is reset, the epochs are counted on. training/loop.py counts anew."""
     loop = make_loop()
-    extra = torch.nn.Parameter(torch.zeros(3))
-    assert loop.optimizer is not None
-    before = {id(p) for p in loop.model.get_grad_params()}
-    loop.optimizer.add_param_group({"params": [extra]})
-    for callback in ("GradientNormClippingTrainingCallback", "GradientAbsClippingTrainingCallback"):
-        source = inspect.getsource(getattr(pykeen.training.callbacks, callback))
-        assert "model.get_grad_params()" in source
-    assert {id(p) for p in loop.model.get_grad_params()} == before
+    train(loop, num_epochs=2)
+    fresh = copy.deepcopy(loop.model)
+    set_random_seed(0)
+    fresh.reset_parameters_()
+    train(loop, num_epochs=2)
+    assert same(loop.model.state_dict(), fresh.state_dict())
+
+
+def test_scheduler_shrinks_the_learning_rate_on_each_rebuild() -> None:
+    """One which changes it when it is made; a memory probe is a rebuild, too. training/loop.py rewinds it."""
+    starts = []
+    for is_automatic in (False, True):
+        loop = make_loop(lr_scheduler="linear", automatic_memory_optimization=is_automatic)
+        train(loop)
+        assert loop.optimizer is not None
+        starts.append(loop.optimizer.param_groups[0]["initial_lr"])
+    assert starts[1] < starts[0]
+
+
+def test_no_resuming_with_plain_gradient_descent(tmp_path: Path) -> None:
+    """An optimizer without a state passes for one which was never used. training/resumption.py gives it an entry."""
+    train(make_loop(optimizer="sgd"), num_epochs=1, **checkpoints(tmp_path))
+    with pytest.raises(ValueError, match="without being trained once"):
+        train(make_loop(optimizer="sgd"), num_epochs=2, **checkpoints(tmp_path))
 
 
 def test_name_of_an_instance_is_that_of_its_class() -> None:

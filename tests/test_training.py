@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from loops import BATCH_SIZE, assert_same, differs, make_loop, make_model, state_of, train, umls
-from pykeen.evaluation import RankBasedEvaluator
+from loops import BATCH_SIZE, assert_same, differs, make_loop, make_model, make_stopper, state_of, train, umls
 from pykeen.pipeline import pipeline
 from pykeen.sampling import BasicNegativeSampler, negative_sampler_resolver
-from pykeen.stoppers import EarlyStopper
 from pykeen.trackers import ResultTracker
 from pykeen.training import NonFiniteLossError, SLCWATrainingLoop, TrainingCallback
 from pykeen.utils import set_random_seed
@@ -336,21 +334,6 @@ def test_evaluation_loss_teaches_nothing() -> None:
     )
     assert counter.steps[-1] == 2 * NUM_BATCHES
     assert len([1 for _, prefix, _ in tracker.logged if prefix == "validation"]) == 2
-
-
-def make_stopper(loop: AdversarialTrainingLoop, **kwargs: Any) -> EarlyStopper:
-    dataset = umls()
-    assert dataset.validation is not None
-    return EarlyStopper(
-        model=loop.model,
-        evaluator=RankBasedEvaluator(),
-        training_triples_factory=dataset.training,
-        evaluation_triples_factory=dataset.validation,
-        evaluation_batch_size=128,
-        metric="inverse_harmonic_mean_rank",
-        frequency=1,
-        **kwargs,
-    )
 
 
 @pytest.mark.parametrize(("patience", "stops"), [(2, True), (100, False)])
