@@ -13,6 +13,7 @@ entities, both sides) are those of this epoch. One JSON line a run is appended t
 there is not run again, and a killed run resumes from its checkpoint.
 
 usage: python benchmarks/kbgan_claim.py --dataset wn18rr --pretraining-epochs 100 --epochs 100 --seeds 3
+       python benchmarks/kbgan_claim.py --dataset wn18rr --pretraining-epochs 1000 --epochs 5000 --every 50 --patience 6
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Arm = tuple[str, str, dict[str, Any]]
 
 
 def train(
-    dataset: Any, work: Path, name: str, arm: Arm, epochs: int, every: int, seed: int, **loop: Any
+    dataset: Any, work: Path, name: str, arm: Arm, epochs: int, stopping: dict[str, int], seed: int, **loop: Any
 ) -> PipelineResult:
     """Train one arm through PyKEEN's pipeline, with the best epoch on the validation triples restored at the end."""
     _, sampler, sampler_kwargs = arm
@@ -74,7 +75,7 @@ def train(
             use_tqdm_batch=False,
         ),
         stopper="early",
-        stopper_kwargs=dict(frequency=every, patience=10**6, relative_delta=0.0, metric=METRIC),
+        stopper_kwargs=dict(**stopping, relative_delta=0.0, metric=METRIC),
         evaluator="fastrankbased",
         evaluation_kwargs=dict(use_tqdm=False),
         random_seed=seed,
@@ -109,7 +110,8 @@ def record(result: PipelineResult, arm: str, epochs: int, every: int, seed: int,
         arm=arm,
         seed=seed,
         epochs=epochs,
-        validation=dict(zip(range(every, epochs + 1, every), stopper.results, strict=True)),
+        epochs_run=len(result.losses),
+        validation=dict(zip(range(every, epochs + 1, every), stopper.results, strict=False)),
         best_epoch=stopper.best_epoch,
         test={
             name: test.get_metric(f"both.realistic.{key}")
@@ -133,6 +135,7 @@ def main(
     pretraining_epochs: Annotated[int, typer.Option(help="epochs before the arms part")] = 100,
     epochs: Annotated[int, typer.Option(help="further epochs of each arm")] = 100,
     every: Annotated[int, typer.Option(help="epochs between two validations")] = 25,
+    patience: Annotated[int, typer.Option(help="validations without improvement after which a run stops")] = 10**6,
     seeds: Annotated[int, typer.Option(help="number of seeds")] = 3,
     threads: Annotated[int, typer.Option(help="threads of torch")] = 1,
     work: Annotated[Path, typer.Option(help="folder of weights and checkpoints")] = Path("build/kbgan_claim"),
@@ -146,6 +149,7 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     done = {(line["arm"], line["seed"], line["epochs"], line["pretraining_epochs"]) for line in lines}
+    stopping = dict(frequency=every, patience=patience)
     setting = dict(dataset=dataset, vocabulary="all", pretraining_epochs=pretraining_epochs)
 
     def generator(name: str) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def main(
             return
         # other random numbers than those of the pre-training
         random_seed = seed + 1000 * bool(loop)
-        result = train(data, work, name, arm, num_epochs, every, random_seed, **loop)
+        result = train(data, work, name, arm, num_epochs, stopping, random_seed, **loop)
         save_checkpoint(result.model.state_dict(), weights)
         line = record(result, arm[0], num_epochs, every, seed, **setting)
         with file.open("a") as stream:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, BoolTensor, LongTensor
+from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor
 
 __all__ = ["Negatives"]
 
@@ -36,6 +36,9 @@ class Negatives:
     #: how many consecutive positives share a row of ``ids``
     chunk_size: int = 1
 
+    #: the logarithm of how often each id is expected in its row of ``ids``, same shape; ``None``: of no concern
+    log_q: FloatTensor | None = None
+
     def __post_init__(self) -> None:
         b = len(self.positives)
         rows = -(-b // self.chunk_size)
@@ -50,6 +53,8 @@ class Negatives:
             raise ValueError(f"column must have shape ({b}, 1) or {self.shape}, got {tuple(self.column.shape)}.")
         if self.mask is not None and self.mask.shape != self.shape:
             raise ValueError(f"mask must have shape {self.shape}, got {tuple(self.mask.shape)}.")
+        if self.log_q is not None and self.log_q.shape != self.ids.shape:
+            raise ValueError(f"log_q must have shape {tuple(self.ids.shape)}, got {tuple(self.log_q.shape)}.")
 
     def __len__(self) -> int:
         return len(self.positives)
@@ -62,9 +67,25 @@ class Negatives:
     @property
     def dense_ids(self) -> LongTensor:
         """The replacing ids of each positive, shape: ``(b, k)``, shared rows repeated."""
+        return self.expand(self.ids)
+
+    @property
+    def kept_ids(self) -> LongTensor:
+        """The id which each positive has in its corrupted slot, shape: ``(b, 1)`` or ``(b, k)`` as ``column``."""
+        return self.positives.gather(dim=1, index=self.column)
+
+    def expand(self, x: torch.Tensor) -> torch.Tensor:
+        """Repeat shared rows for each positive.
+
+        :param x: a row for each row of ``ids``
+
+        :returns: a row for each positive
+        """
         if self.chunk_size == 1:
-            return self.ids
-        return self.ids.repeat_interleave(self.chunk_size, dim=0)[: len(self)]
+            return x
+        if len(x) == 1:
+            return x.expand(len(self), *x.shape[1:])
+        return x.repeat_interleave(self.chunk_size, dim=0)[: len(self)]
 
     @property
     def triples(self) -> LongTensor:
@@ -98,15 +119,29 @@ class Negatives:
         return cls(positives=positives, ids=ids, column=column, mask=mask)
 
     def narrow(self, start: int, stop: int) -> Negatives:
-        """Cut out the negatives of the positives ``start:stop``, with ids of their own for each positive."""
+        """Cut out the negatives of the positives ``start:stop``, which share ids as before, where whole chunks are cut.
+
+        :param start: the first positive
+        :param stop: the one after the last
+
+        :returns: their negatives
+        """
         if start == 0 and stop >= len(self):
             return self
-        mask = None if self.mask is None else self.mask[start:stop]
-        return replace(
-            self,
+        ids, log_q, chunk_size = self.ids, self.log_q, self.chunk_size
+        if len(ids) == 1:
+            chunk_size = min(stop, len(self)) - start
+        elif start % chunk_size == 0:
+            rows = slice(start // chunk_size, -(-stop // chunk_size))
+            ids, log_q = ids[rows], None if log_q is None else log_q[rows]
+        else:
+            ids, log_q = self.dense_ids[start:stop], None if log_q is None else self.expand(log_q)[start:stop]
+            chunk_size = 1
+        return Negatives(
             positives=self.positives[start:stop],
-            ids=self.dense_ids[start:stop],
+            ids=ids,
             column=self.column[start:stop],
-            mask=mask,
-            chunk_size=1,
+            mask=None if self.mask is None else self.mask[start:stop],
+            chunk_size=chunk_size,
+            log_q=log_q,
         )

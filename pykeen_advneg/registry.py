@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -42,6 +43,7 @@ RESOLVERS: dict[str, tuple[str, str]] = {
     "pykeen_advneg.models": ("pykeen.models", "model_resolver"),
     "pykeen_advneg.evaluators": ("pykeen.evaluation", "evaluator_resolver"),
     "pykeen_advneg.callbacks": ("pykeen.training", "callback_resolver"),
+    "pykeen_advneg.optimizers": ("class_resolver.contrib.torch", "optimizer_resolver"),
     "pykeen_advneg.training_loops": ("pykeen.training", "training_loop_resolver"),
 }
 
@@ -93,6 +95,10 @@ def _try(entry: EntryPoint) -> None:
         cls = _checked(entry.load(), getattr(resolver, "base", None))
         if cls not in resolver.lookup_dict.values():
             resolver.register(cls, synonyms=[entry.name])
+            if entry.group == "pykeen_advneg.optimizers":
+                # where PyKEEN's studies look up what to tune
+                ranges = getattr(cls, "hpo_default", {})
+                import_module("pykeen.optimizers").optimizers_hpo_defaults.setdefault(cls, ranges)
     except Exception as error:
         warnings.warn(
             f"PyKEEN does not know {entry.name!r}: the entry point {entry.name} = {entry.value} of the group "

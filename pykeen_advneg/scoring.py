@@ -21,8 +21,9 @@ from pykeen.typing import (
 from pykeen.utils import get_batchnorm_modules
 
 from .negatives import Negatives
-from .queries import Layout, QueryForm, Slot, choose, each, query_form
+from .queries import Layout, QueryForm, Slot, choose, combine, each, query_form
 from .queries.broadcasting import broadcast
+from .queries.grouped import Grouped
 from .queries.lookups import Lookups
 
 __all__ = ["Scorer"]
@@ -120,11 +121,42 @@ class Scorer:
         is_joint = self.lookups.are_joint and not self._needs_whole_batch
         if not is_joint or list(self._parts(self._columns(negatives))) != [SIDES]:
             return self.positives(negatives.positives), self.negatives(negatives)
+        form = cast(QueryForm, self._form(COLUMN_TAIL))
+        if form.either is not None and negatives.column.shape[1] == 1:
+            return self._matched(negatives, form)
         h, r, t = negatives.positives.unbind(dim=-1)
         ids, layout = self.lookups.layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
-        entities, r, pool = self.lookups.represent(torch.stack([h, t]), r, ids)
-        slots = (_first(entities), r, _second(entities))
-        return self.model.interaction.score_hrt(*slots), self._sides(negatives, slots, pool, layout)
+        requests = (COLUMN_HEAD, h), (COLUMN_RELATION, r), (COLUMN_TAIL, t), (COLUMN_TAIL, ids)
+        h, r, t, pool = self.lookups.look_up(*requests)
+        if self.lookups.are_regularized(COLUMN_HEAD):
+            self._regularize_kept(negatives, h, t)
+        self.lookups.regularize(COLUMN_RELATION, r)
+        return self.model.interaction.score_hrt(h=h, r=r, t=t), self._sides(negatives, (h, r, t), pool, layout)
+
+    def _matched(self, negatives: Negatives, form: QueryForm) -> tuple[FloatTensor, FloatTensor]:
+        """Let the query of each positive meet its own entity, as it meets the candidates."""
+        h, r, t = negatives.positives.unbind(dim=-1)
+        ids, layout = self.lookups.layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
+        is_head = negatives.column == COLUMN_HEAD
+        kept, own = (torch.where(is_head.squeeze(-1), *sides) for sides in ((t, h), (h, t)))
+        requests = (COLUMN_HEAD, kept), (COLUMN_RELATION, r), (COLUMN_TAIL, own), (COLUMN_TAIL, ids)
+        kept, r, own, pool = self.lookups.look_up(*requests)
+        self.lookups.regularize(COLUMN_HEAD, kept)
+        self.lookups.regularize(COLUMN_RELATION, r)
+        query = form.sides(is_head, kept, r)
+        positives = form.score(query, form.encode(each(own, lambda x: x.unsqueeze(1))), Grouped(1))
+        return positives, form.score(query, form.encode(pool), layout)
+
+    def _regularize_kept(self, negatives: Negatives, h: Slot, t: Slot) -> None:
+        """Regularise what negatives keep of their positives, after the positives."""
+        is_head = negatives.column == COLUMN_HEAD
+
+        def kept(x: FloatTensor, y: FloatTensor) -> FloatTensor:
+            if is_head.shape[1] > 1:
+                return torch.cat([x, y])
+            return torch.where(is_head.view(-1, *[1] * (x.ndim - 1)), x, y)
+
+        self.lookups.regularize(COLUMN_HEAD, combine(kept, t, h))
 
     def candidates(self, hrt: LongTensor, column: int, ids: LongTensor | None = None) -> FloatTensor:
         """Score triples with one slot replaced by each of some candidates.
@@ -213,9 +245,11 @@ class Scorer:
         if negatives.column.shape[1] == 1:
             kept = torch.where(negatives.column.squeeze(-1) == COLUMN_HEAD, t, h)
             entities, r, pool = self.lookups.represent(kept, r, ids)
-            return self._sides(negatives, (entities, r, entities), pool, layout)
+            form = cast(QueryForm, self._form(COLUMN_TAIL))
+            return form.score(form.sides(negatives.column == COLUMN_HEAD, entities, r), form.encode(pool), layout)
         entities, r, pool = self.lookups.represent(torch.stack([h, t]), r, ids)
-        return self._sides(negatives, (_first(entities), r, _second(entities)), pool, layout)
+        h, t = each(entities, itemgetter(0)), each(entities, itemgetter(1))
+        return self._sides(negatives, (h, r, t), pool, layout)
 
     def _sides(self, negatives: Negatives, slots: Sequence[Slot], pool: Slot, layout: Layout) -> FloatTensor:
         """Score corrupted heads and tails, given the representations of the slots which are kept, and of candidates."""
@@ -227,11 +261,3 @@ class Scorer:
         if is_head.shape[1] == 1:
             return form.score(choose(is_head, head, tail), candidates, layout)
         return torch.where(is_head, form.score(head, candidates, layout), form.score(tail, candidates, layout))
-
-
-def _first(slot: Slot) -> Slot:
-    return each(slot, itemgetter(0))
-
-
-def _second(slot: Slot) -> Slot:
-    return each(slot, itemgetter(1))

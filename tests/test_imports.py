@@ -18,7 +18,7 @@ ROOT = Path(pykeen_advneg.__file__).parent
 #: may import each other.
 LAYERS = [
     ["errors", "filtering", "initializers", "metrics", "negatives", "plotting", "registry"],
-    ["checkpoint", "datasets", "models", "ranking", "__init__"],
+    ["optim", "checkpoint", "datasets", "models", "ranking", "__init__"],
     ["queries"],
     ["scoring"],
     ["evaluation", "sampling.base", "sampling.sides"],

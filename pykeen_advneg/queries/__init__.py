@@ -18,7 +18,7 @@ from pykeen.nn.modules import (
 
 from .comparisons import Distance, Product, TorusDistance
 from .distances import DISTANCES
-from .form import Comparison, Encoded, Query, QueryForm, Slot, choose, each
+from .form import Comparison, Encoded, Query, QueryForm, Slot, choose, combine, each
 from .grouped import Grouped
 from .layouts import Layout
 from .looked import Looked
@@ -39,6 +39,7 @@ __all__ = [
     "Slot",
     "TorusDistance",
     "choose",
+    "combine",
     "each",
     "forms_table",
     "query_form",

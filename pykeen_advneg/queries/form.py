@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from pykeen.typing import BoolTensor, FloatTensor
+from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor
 
 from .layouts import Layout
 
@@ -63,6 +63,13 @@ def each(slot: Slot, function: Callable[[FloatTensor], FloatTensor]) -> Slot:
     return function(slot) if isinstance(slot, torch.Tensor) else [function(x) for x in slot]
 
 
+def combine(function: Callable[[FloatTensor, FloatTensor], FloatTensor], x: Slot, y: Slot) -> Slot:
+    """Apply a function to each representation of two slots, which have equally many."""
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return function(x, y)
+    return [function(i, j) for i, j in zip(x, y, strict=True)]
+
+
 class Comparison(Protocol):
     """Compares each query with its candidates."""
 
@@ -100,8 +107,25 @@ class QueryForm:
     #: the candidate from the representation of a slot
     encode: Callable[[Slot], Encoded]
 
+    #: the queries of both sides in one go, from a condition of shape ``(b, 1)`` which says where the head is replaced,
+    #: the entity which is kept, and the relation; ``None``: there is no faster way than to choose between the two
+    either: Callable[[BoolTensor, Slot, Slot], Encoded] | None = None
+
     #: applied to the scores, shape-preserving; ``None``: nothing
     finish: Callable[[FloatTensor], FloatTensor] | None = None
+
+    def sides(self, is_head: BoolTensor, kept: Slot, r: Slot) -> Encoded:
+        """Make the queries of positives of which one side is replaced.
+
+        :param is_head: where it is the head, shape: ``(b, 1)``
+        :param kept: the entities of the other side
+        :param r: the relations
+
+        :returns: the queries, prefix of their shape: ``(b,)``
+        """
+        if self.either is not None:
+            return self.either(is_head, kept, r)
+        return choose(is_head, self.queries[COLUMN_HEAD](r, kept), self.queries[COLUMN_TAIL](kept, r))
 
     def score(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare queries with their candidates.

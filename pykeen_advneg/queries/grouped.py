@@ -77,8 +77,8 @@ class Grouped(Layout):
             yield block, torch.sub(left, right, out=x)
 
     @override
-    def add_to_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
-        gradient[block[0], block[2]] += x.sum(dim=1)
+    def subtract_from_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
+        gradient[block[0], block[2]] -= x.sum(dim=1)
 
     @override
     def candidates(self, c: FloatTensor, block: Block) -> FloatTensor:

@@ -141,7 +141,7 @@ class _BlockwiseSum(torch.autograd.Function):
             if s is not None:
                 grad_s[rows] -= (x * layout.candidates(c, block)).sum(dim=-2)
                 x *= s[rows].unsqueeze(-2)
-            layout.add_to_candidates(grad_c, block, x.neg_())
+            layout.subtract_from_candidates(grad_c, block, x)
         return *gradients, None, None, None
 
 

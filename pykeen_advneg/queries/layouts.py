@@ -74,8 +74,8 @@ class Layout(ABC):
         """Yield $q_i - s_i c_j$ for all pairs, a block at a time, always in the same buffer."""
 
     @abstractmethod
-    def add_to_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
-        """Add what belongs to each pair of a block, shape ``(*block, d)``, to its candidate."""
+    def subtract_from_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
+        """Subtract what belongs to each pair of a block, shape ``(*block, d)``, from its candidate."""
 
     @abstractmethod
     def candidates(self, c: FloatTensor, block: Block) -> FloatTensor:

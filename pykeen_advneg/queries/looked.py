@@ -92,8 +92,8 @@ class Looked(Layout):
             yield block, torch.sub(q[rows].unsqueeze(1), x, out=x)
 
     @override
-    def add_to_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
-        gradient.index_add_(0, self.ids[block].flatten(), x.flatten(end_dim=-2))
+    def subtract_from_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
+        gradient.index_add_(0, self.ids[block].flatten(), x.flatten(end_dim=-2), alpha=-1)
 
     @override
     def candidates(self, c: FloatTensor, block: Block) -> FloatTensor:

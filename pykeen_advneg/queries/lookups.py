@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import torch
 from pykeen.models import ERModel
 from pykeen.nn.representation import Embedding, Representation
-from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, FloatTensor, InductiveMode, LongTensor
+from pykeen.regularizers import LpRegularizer
+from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, FloatTensor, InductiveMode, LongTensor
+from pykeen.utils import get_expected_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -45,10 +46,13 @@ class Lookups:
 
     @property
     def are_joint(self) -> bool:
-        """Whether heads and tails may be looked up together, so that there is one dense gradient instead of two."""
-        # the host looks relations up once for positives and once for negatives, and regularises both
-        is_free = all(relation.regularizer is None for relation in self._representations(COLUMN_RELATION))
-        return is_free and self.are_same and all(map(is_embedding, self._representations(COLUMN_HEAD)))
+        """Whether all entities which a batch needs can be looked up at once, so that there is one gradient."""
+        return self.are_same and self._are_free and all(map(is_plain, self._representations(COLUMN_HEAD)))
+
+    @property
+    def _are_free(self) -> bool:
+        """Whether the model takes the representation of a slot from its representations, and no other way."""
+        return type(self.model)._get_representations is ERModel._get_representations
 
     def count(self, column: int) -> int:
         """Return how many entities or relations there are.
@@ -79,27 +83,55 @@ class Lookups:
     def represent(self, *indices: LongTensor | None) -> list[Slot]:
         """Return the representations of heads, relations and tails.
 
-        The model is asked for a flat list of ids, since some normalisers take the second dimension for the features.
-
         :param indices: the ids for each slot, of any shape; ``None``: all
 
         :returns: the representations of each slot, prefix of their shapes: that of the ids, or ``(n,)``
         """
+        if self._are_free:
+            return self.look_up(*zip((COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL), indices, strict=True))
         h, r, t = (None if ids is None else ids.flatten() for ids in indices)
-        slots: Sequence[Slot]
-        if h is not None and t is not None and self.are_joint:
-            heads, tails = itemgetter(slice(len(h))), itemgetter(slice(len(h), None))
-            entities, relations, _ = self._look_up(torch.cat([h, t]), r, t.new_empty(0))
-            slots = (each(entities, heads), relations, each(entities, tails))
-        else:
-            slots = self._look_up(h, r, t)
+        slots = self.model._get_representations(h=h, r=r, t=t, mode=self.mode)
         return [
             slot if ids is None else each(slot, partial(_reshape, shape=ids.shape))
             for slot, ids in zip(slots, indices, strict=True)
         ]
 
-    def _look_up(self, h: LongTensor | None, r: LongTensor | None, t: LongTensor | None) -> tuple[Slot, Slot, Slot]:
-        return self.model._get_representations(h=h, r=r, t=t, mode=self.mode)
+    def look_up(self, *requests: tuple[int, LongTensor | None]) -> list[Slot]:
+        """Return the representations of several lists of ids; each embedding table is asked once for all of them.
+
+        A table is asked for a flat list of ids, since some normalisers take the second dimension for the features.
+
+        :param requests: the slot in which the ids stand (0: head, 1: relation, 2: tail) and the ids, of any shape;
+            ``None``: all
+
+        :returns: for each request the representations, prefix of their shapes: that of the ids, or ``(n,)``
+        """
+        results: list[dict[int, FloatTensor]] = [{} for _ in requests]
+        wanted: dict[Representation, list[tuple[dict[int, FloatTensor], int, LongTensor | None]]] = {}
+        for result, (column, ids) in zip(results, requests, strict=True):
+            for i, representation in enumerate(self._representations(column)):
+                wanted.setdefault(representation, []).append((result, i, ids))
+        for representation, places in wanted.items():
+            for (result, i, ids), x in zip(places, ask(representation, [ids for *_, ids in places]), strict=True):
+                result[i] = x if ids is None else _reshape(x, ids.shape)
+        return [result[0] if len(result) == 1 else [result[i] for i in range(len(result))] for result in results]
+
+    def are_regularized(self, column: int) -> bool:
+        """Return whether some representation of a slot has a regulariser which is at work."""
+        return torch.is_grad_enabled() and any(
+            representation.regularizer is not None and representation.regularizer.training
+            for representation in self._representations(column)
+        )
+
+    def regularize(self, column: int, slot: Slot) -> None:
+        """Let the regularisers see representations once more.
+
+        :param column: the slot where the representations stand
+        :param slot: the representations
+        """
+        several = [slot] if isinstance(slot, torch.Tensor) else slot
+        for representation, x in zip(self._representations(column), several, strict=True):
+            regularize(representation, x)
 
     def _representations(self, column: int) -> Sequence[Representation]:
         """Return what represents a slot."""
@@ -114,6 +146,64 @@ class Lookups:
 def _reshape(x: FloatTensor, shape: torch.Size) -> FloatTensor:
     """Give the first dimension a shape."""
     return x.reshape(*shape, *x.shape[1:])
+
+
+def ask(representation: Representation, requests: Sequence[LongTensor | None]) -> Sequence[FloatTensor]:
+    """Ask for the representations of several lists of ids.
+
+    :param representation: what is asked; an embedding which does nothing else is asked once
+    :param requests: the ids, of any shape; ``None``: all
+
+    :returns: for each request, shape: ``(n, *s)``
+    """
+    flat = [None if ids is None else ids.flatten() for ids in requests]
+    some = [ids for ids in flat if ids is not None]
+    if len(flat) == 1 or len(some) < len(flat) or not is_plain(representation):
+        return [representation(ids) for ids in flat]
+    parts: Sequence[FloatTensor] = representation._plain_forward(torch.cat(some)).split([len(ids) for ids in some])
+    for part in parts:
+        regularize(representation, part)
+    return parts
+
+
+def regularize(representation: Representation, x: FloatTensor) -> None:
+    """Let the regulariser of a representation, if any, see what was looked up, shape: ``(n, *s)``.
+
+    PyTorch takes five times as long for the Euclidean norm of complex numbers as for that of the real numbers they are
+    made of, which is the same.
+
+    :param representation: has the regulariser
+    :param x: of the representation
+    """
+    regularizer = representation.regularizer
+    if regularizer is None:
+        return
+    is_euclidean = type(regularizer) is LpRegularizer and regularizer.p == 2 and regularizer.dim == -1  # noqa: PLR2004
+    if not x.is_complex() or not is_euclidean or regularizer.apply_only_once:
+        regularizer.update(x)
+        return
+    before = regularizer.regularization_term
+    real = torch.view_as_real(x).flatten(-2)
+    regularizer.update(real)
+    if regularizer.normalize and regularizer.regularization_term is not before:
+        # the host divides by the expected norm of so many numbers
+        factor = get_expected_norm(p=2, d=real.shape[-1]) / get_expected_norm(p=2, d=x.shape[-1])
+        regularizer.regularization_term = before + (regularizer.regularization_term - before) * factor
+
+
+def is_plain(representation: Representation) -> bool:
+    """Return whether looking up some ids gives their embeddings, which only a regulariser notices.
+
+    :param representation: the representation
+
+    :returns: whether it is an embedding without normaliser and dropout
+    """
+    return (
+        type(representation) is Embedding
+        and representation.normalizer is None
+        and representation.dropout is None
+        and not representation.unique
+    )
 
 
 def depends_on_batch(representation: Representation) -> bool:

@@ -26,7 +26,7 @@ from pykeen.nn.modules import (
     TuckERInteraction,
 )
 from pykeen.nn.utils import apply_optional_bn
-from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, FloatTensor
+from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, BoolTensor, FloatTensor
 from pykeen.utils import circular_correlation, ensure_tuple
 from torch import nn
 
@@ -41,13 +41,16 @@ def _form(
     relation: Query | None = None,
     tail: Query | None = None,
     encode: Callable[[Slot], Encoded] = Encoded,
+    either: Callable[[BoolTensor, Slot, Slot], Encoded] | None = None,
 ) -> QueryForm:
     queries = {COLUMN_HEAD: head, COLUMN_RELATION: relation, COLUMN_TAIL: tail}
-    return QueryForm(Product(), {column: query for column, query in queries.items() if query is not None}, encode)
+    return QueryForm(
+        Product(), {column: query for column, query in queries.items() if query is not None}, encode, either
+    )
 
 
 def _symmetric(query: Query, encode: Callable[[Slot], Encoded] = Encoded) -> QueryForm:
-    return _form(query, query, query, encode)
+    return _form(query, query, query, encode, either=lambda _, kept, r: query(kept, r))
 
 
 def _dot(x: FloatTensor, y: FloatTensor) -> FloatTensor:
@@ -76,7 +79,14 @@ def _compl_ex(interaction: ComplExInteraction) -> QueryForm:
         relation=lambda h, t: _real(h.conj() * t),
         tail=lambda h, r: _real(h * r),
         encode=_real,
+        either=lambda is_head, kept, r: _real(kept * _conjugate_where(is_head, r)),
     )
+
+
+def _conjugate_where(condition: BoolTensor, x: FloatTensor) -> FloatTensor:
+    """Conjugate some rows, shape: ``(b, d)``, without a lazy conjugate, which each product would resolve again."""
+    sign = torch.where(condition, -1.0, 1.0).to(x.real.dtype)
+    return torch.view_as_complex(torch.view_as_real(x) * torch.stack([torch.ones_like(sign), sign], dim=-1))
 
 
 def _rescal(interaction: RESCALInteraction) -> QueryForm:

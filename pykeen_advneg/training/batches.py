@@ -64,8 +64,9 @@ class Batch:
         """Replace each tensor, in place; for batches which come from a worker process."""
         negatives = self.negatives
         mask = None if negatives.mask is None else function(negatives.mask)
+        log_q = None if negatives.log_q is None else function(negatives.log_q)
         positives, ids, column = map(function, (negatives.positives, negatives.ids, negatives.column))
-        self.negatives = replace(negatives, positives=positives, ids=ids, column=column, mask=mask)
+        self.negatives = replace(negatives, positives=positives, ids=ids, column=column, mask=mask, log_q=log_q)
         self.pos_weights = None if self.pos_weights is None else function(self.pos_weights)
         self.neg_weights = None if self.neg_weights is None else function(self.neg_weights)
 

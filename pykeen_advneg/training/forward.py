@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..sampling.base import Scores
 from ..scoring import Scorer
 from .batches import Batch
+from .losses import slcwa_loss
 from .parts import Parts, score
 from .resumption import ResumableTrainingLoop
 
@@ -86,24 +87,16 @@ class WholeBatchTrainingLoop(ResumableTrainingLoop, ABC):
         return surrogate + regularization, batch.parts.loss * share + torch.as_tensor(regularization).detach()
 
     def _loss_of_scores(self, batch: Batch, scores: Scores, label_smoothing: float) -> FloatTensor:
-        """Apply the host's loss to a whole batch, negatives which are masked left out with their weights."""
-        mask, weights, negatives = batch.negatives.mask, batch.neg_weights, scores.negatives
-        if mask is not None:
-            if not bool(mask.any()):
-                # nothing to compare with: a margin loss would be the mean of nothing
-                return 0 * scores.positives.sum()
-            negatives = negatives[mask]
-            weights = None if weights is None else weights[mask]
-        loss: FloatTensor = self.loss.process_slcwa_scores(
-            positive_scores=scores.positives,
-            negative_scores=negatives,
-            label_smoothing=label_smoothing,
-            batch_filter=mask,
+        """Apply the host's loss to a whole batch."""
+        return slcwa_loss(
+            self.loss,
+            scores,
+            batch.negatives,
             num_entities=self.model._get_entity_len(mode=self.mode),
+            label_smoothing=label_smoothing,
             pos_weights=batch.pos_weights,
-            neg_weights=weights,
+            neg_weights=batch.neg_weights,
         )
-        return loss
 
     # docstr-coverage: inherited
     def _process_batch(  # type: ignore[override]

@@ -20,9 +20,12 @@ from ..checkpoint import load_weights, own_name, recover
 from ..errors import CheckpointError, ConfigurationError
 from ..sampling.base import AdversarialNegativeSampler, BindsModel, Learns, at_least
 from ..sampling.making import check_sampler, check_size, keywords, make_sampler
+from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
+from .losses import check_correction
 from .resumption import describe, describe_settings
+from .rows import row_wise
 from .runs import Clipping, Run, cheap_collection
 
 __all__ = ["AdversarialTrainingLoop"]
@@ -147,7 +150,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             # else the host's search would replace the user's choice, without a word
             self.automatic_memory_optimization = False
         try:
-            with cheap_collection():
+            with cheap_collection(), row_wise(self.model, lambda: self.optimizer):
                 losses = super().train(**given)
         finally:
             self.automatic_memory_optimization = automatic
@@ -258,6 +261,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 run.pretraining_sampler.to(self.model.device)
         if isinstance(sampler, Learns):
             sampler.clip_gradients = self._clipping
+        if isinstance(sampler, SharedNegativeSampler) and sampler.log_q_correction:
+            check_correction(self.loss)
         if isinstance(sampler, BindsModel):
             sampler.bind(self.scorer)
         return sampler
@@ -326,7 +331,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     def _after_scoring(self, batch: Batch) -> None:
         if not self._learning:
             return
-        if self._clipping is not None:
+        if self._clipping is not None and self._clipping.is_needed:
             self._clipping(self.model.get_grad_params())
         sampler = self._runs[-1].sampler
         if not isinstance(sampler, Learns):

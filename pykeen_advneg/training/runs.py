@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from pykeen.sampling import NegativeSampler
+from pykeen.typing import FloatTensor
 from torch import nn
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.linalg import vector_norm
 
 from .batches import BatchStream
 
@@ -53,13 +55,35 @@ class Clipping:
     norm_type: float | None
     max_abs_value: float | None
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is any limit."""
+        return self.max_norm is not None or self.max_abs_value is not None
+
     def __call__(self, parameters: Iterable[nn.Parameter]) -> None:
         """Clip the gradients of some parameters.
 
         :param parameters: those with gradients; others are left out
         """
-        parameters = list(parameters)
-        if self.max_norm is not None:
-            clip_grad_norm_(parameters, self.max_norm, self.norm_type or 2.0, error_if_nonfinite=True)
+        gradients = [_values(parameter) for parameter in parameters if parameter.grad is not None]
+        if self.max_norm is not None and gradients:
+            norm_type = self.norm_type or 2.0
+            norms = torch.stack([vector_norm(gradient, norm_type) for gradient in gradients])
+            norm = vector_norm(norms, norm_type)
+            if not bool(torch.isfinite(norm)):
+                raise RuntimeError(f"The norm of the gradients is {norm.item()}, which cannot be clipped.")
+            factor = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
+            for gradient in gradients:
+                gradient.mul_(factor)
         if self.max_abs_value is not None:
-            clip_grad_value_(parameters, self.max_abs_value)
+            for gradient in gradients:
+                gradient.clamp_(-self.max_abs_value, self.max_abs_value)
+
+
+def _values(parameter: nn.Parameter) -> FloatTensor:
+    """Give the numbers of a gradient, each once, of which a sparse one may have several for an element before."""
+    assert parameter.grad is not None
+    if not parameter.grad.is_sparse:
+        return parameter.grad
+    parameter.grad = parameter.grad.coalesce()
+    return parameter.grad._values()
