@@ -18,7 +18,7 @@ from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 
 from ..errors import ConfigurationError
-from ..sampling.base import BindsModel, Learns
+from ..sampling.base import NEEDS_MODEL
 from ..sampling.making import check_sampler
 from ..training import AdversarialTrainingLoop
 from .configuration import Comparison, SamplerChoice, did_you_mean
@@ -117,7 +117,7 @@ def _check_training(loop: type[SLCWATrainingLoop], comparison: Comparison) -> No
 def _check_loop(loop: type[SLCWATrainingLoop], sampler: SamplerChoice, comparison: Comparison) -> None:
     """Check that a sampler will be used, and gets what it needs."""
     cls = negative_sampler_resolver.lookup(sampler.negative_sampler)
-    if issubclass(cls, BindsModel | Learns) and not issubclass(loop, AdversarialTrainingLoop):
+    if issubclass(cls, NEEDS_MODEL) and not issubclass(loop, AdversarialTrainingLoop):
         raise ConfigurationError(
             f"sampler {sampler.label!r} works with the model being trained, which the loop {sampler.training_loop!r} "
             f"does not hand to it; leave 'stock:' out."

@@ -2,13 +2,15 @@
 
 A sampler always *proposes* negatives. What else it can do is said by the classes it derives from, and by nothing else:
 
-================================  ==================================================  =======================
-class                             the loop ``adversarial`` calls                      for instance
-================================  ==================================================  =======================
-:class:`AdversarialNegativeSampler`  ``propose(positives)`` for each batch            all
-:class:`BindsModel`               ``bind(scorer)`` once, before the first batch       samplers which ask the model
-:class:`Learns`                   ``learn(negatives, scores)`` after each batch       KBGAN
-================================  ==================================================  =======================
+===================================  ==================================================  =======================
+class                                the loop ``adversarial`` calls                      for instance
+===================================  ==================================================  =======================
+:class:`AdversarialNegativeSampler`  ``propose(positives)`` for each batch               all
+:class:`BindsModel`                  ``bind(scorer)`` once, before the first batch       samplers which ask the model
+:class:`HasLoss`                     ``score(scorer, negatives)`` for each part of a     EMU
+                                     batch, and ``loss(negatives, scores, host)``
+:class:`Learns`                      ``learn(negatives, scores)`` after each batch       KBGAN
+===================================  ==================================================  =======================
 """
 
 from __future__ import annotations
@@ -31,18 +33,36 @@ from ..errors import ConfigurationError, ModelRequiredError, NonFiniteSamplerErr
 from ..negatives import Negatives
 from ..scoring import Scorer
 
-__all__ = ["AdversarialNegativeSampler", "BindsModel", "Learns", "Scores", "at_least"]
+__all__ = ["NEEDS_MODEL", "AdversarialNegativeSampler", "BindsModel", "HasLoss", "Learns", "Scores", "at_least"]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a batch by the model being trained, before its update, detached from its graph."""
+    """The scores of a batch by the model being trained, before its update."""
 
     #: shape: ``(b, 1)``
     positives: FloatTensor
 
     #: shape: ``(b, k)``
     negatives: FloatTensor
+
+    #: what else the sampler wants for its loss, shapes: ``(b, *)``
+    extra: tuple[FloatTensor, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[FloatTensor, ...]:
+        """All tensors, in the order in which :meth:`of` takes them."""
+        return (self.positives, self.negatives, *self.extra)
+
+    @classmethod
+    def of(cls, tensors: Iterable[FloatTensor]) -> Scores:
+        """Make scores from their tensors."""
+        positives, negatives, *extra = tensors
+        return cls(positives, negatives, tuple(extra))
+
+    def map(self, function: Callable[[FloatTensor], FloatTensor]) -> Scores:
+        """Apply a function to each tensor."""
+        return Scores.of(map(function, self.tensors))
 
 
 def at_least(name: str, value: float, low: float) -> None:
@@ -129,7 +149,7 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
 
         :raises ModelRequiredError: if this sampler works with the model, which PyKEEN's loops keep to themselves
         """
-        if isinstance(self, BindsModel | Learns):
+        if isinstance(self, NEEDS_MODEL):
             raise ModelRequiredError(
                 f"{type(self).__name__} works with the model being trained, which this training loop does not hand to "
                 f"its sampler: use training_loop='adversarial'."
@@ -168,6 +188,31 @@ class BindsModel(ABC):
         """Take hold of the model; called before the first batch of each training.
 
         :param scorer: gives the scores of the model. A sampler which scores outside of a gradient says so itself.
+        """
+
+
+class HasLoss(ABC):
+    """A sampler with a loss of its own, or with more scores for that of PyKEEN."""
+
+    def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
+        """Score a batch, or a part of it; all that is random comes from PyTorch's generator, which is rewound.
+
+        :param scorer: gives the scores of the model
+        :param negatives: as proposed, or some consecutive ones
+
+        :returns: the scores, with gradient
+        """
+        return Scores(*scorer.both(negatives))
+
+    @abstractmethod
+    def loss(self, negatives: Negatives, scores: Scores, host: Callable[[Scores], FloatTensor]) -> FloatTensor:
+        """Compute the loss of a whole batch.
+
+        :param negatives: the whole batch of negatives, as proposed
+        :param scores: as :meth:`score` gives them
+        :param host: the loss of PyKEEN for positives and negatives with any scores; it leaves masked negatives out
+
+        :returns: a scalar with gradient
         """
 
 
@@ -221,3 +266,7 @@ class Learns(ABC):
         if self.clip_gradients is not None:
             self.clip_gradients(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
+
+
+#: what only the loop ``adversarial`` can serve
+NEEDS_MODEL = (BindsModel, HasLoss, Learns)

@@ -15,7 +15,7 @@ from pykeen.utils import set_random_seed
 
 from ..checkpoint import get_random_state
 from ..errors import ModelRequiredError
-from ..sampling.base import BindsModel, Learns
+from ..sampling.base import NEEDS_MODEL
 from ..training import AdversarialTrainingLoop
 from .graphs import GRAPH, VALIDATION, make_model, same
 from .subject import Subject
@@ -74,7 +74,7 @@ class RunContract(Subject):
 
     def test_stock_loop(self) -> None:
         """PyKEEN's own loop trains by a sampler which needs no model, and another one refuses in one sentence."""
-        if not issubclass(self.cls, BindsModel | Learns):
+        if not issubclass(self.cls, NEEDS_MODEL):
             assert all(map(math.isfinite, self.run_pipeline("distmult", "slcwa").losses))
             return
         with pytest.raises(ModelRequiredError, match="training_loop='adversarial'") as caught:

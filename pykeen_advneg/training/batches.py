@@ -14,7 +14,7 @@ from pykeen.typing import FloatTensor, LongTensor, MappedTriples
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..negatives import Negatives
-from ..sampling.base import AdversarialNegativeSampler, Scores
+from ..sampling.base import AdversarialNegativeSampler, HasLoss, Scores
 from .parts import Parts
 
 __all__ = ["Batch", "BatchStream", "draw_negatives"]
@@ -30,6 +30,9 @@ class Batch:
     #: sample weights, shapes: ``(b,)`` and ``(b, k)``
     pos_weights: FloatTensor | None = None
     neg_weights: FloatTensor | None = None
+
+    #: the sampler which proposed them, if it has a loss of its own
+    sampler: HasLoss | None = None
 
     #: the scores of the whole batch, once they are known
     scores: Scores | None = None
@@ -133,7 +136,7 @@ class BatchStream(IterableDataset[Batch]):
         for ids in self._iter_ids():
             positives = self.triples[ids]
             negatives = draw_negatives(self.sampler, positives)
-            batch = Batch(negatives)
+            batch = Batch(negatives, sampler=self.sampler if isinstance(self.sampler, HasLoss) else None)
             if self.loss_weighter is not None:
                 # the host's weights are on the CPU
                 weights = map(self.loss_weighter.weight_triples, (positives.cpu(), negatives.triples.cpu()))

@@ -72,13 +72,13 @@ class WholeBatchTrainingLoop(ResumableTrainingLoop, ABC):
         """Compute what is differentiated, and the share in the loss of the batch, for the positives ``start:stop``."""
         is_whole = start == 0 and stop >= len(batch)
         if is_whole:
-            scores = score(self.scorer, batch.negatives)
+            scores = score(self.scorer, batch.negatives, batch.sampler)
             loss = self._loss_of_scores(batch, scores, label_smoothing) + self.model.collect_regularization_term()
-            batch.scores = Scores(scores.positives.detach(), scores.negatives.detach())
+            batch.scores = scores.map(torch.Tensor.detach)
             return loss, loss.detach()
         if start == 0:
             loss_of_scores = functools.partial(self._loss_of_scores, batch, label_smoothing=label_smoothing)
-            batch.parts = Parts(self.scorer, batch.negatives, stop, loss_of_scores)
+            batch.parts = Parts(self.scorer, batch.negatives, batch.sampler, stop, loss_of_scores)
             batch.scores = batch.parts.scores
         assert batch.parts is not None
         surrogate = batch.parts.surrogate(start, stop)
@@ -87,16 +87,17 @@ class WholeBatchTrainingLoop(ResumableTrainingLoop, ABC):
         return surrogate + regularization, batch.parts.loss * share + torch.as_tensor(regularization).detach()
 
     def _loss_of_scores(self, batch: Batch, scores: Scores, label_smoothing: float) -> FloatTensor:
-        """Apply the host's loss to a whole batch."""
-        return slcwa_loss(
+        """Apply the sampler's loss to a whole batch, if it has one, else the host's."""
+        host = functools.partial(
+            slcwa_loss,
             self.loss,
-            scores,
-            batch.negatives,
+            negatives=batch.negatives,
             num_entities=self.model._get_entity_len(mode=self.mode),
             label_smoothing=label_smoothing,
             pos_weights=batch.pos_weights,
             neg_weights=batch.neg_weights,
         )
+        return host(scores) if batch.sampler is None else batch.sampler.loss(batch.negatives, scores, host)
 
     # docstr-coverage: inherited
     def _process_batch(  # type: ignore[override]

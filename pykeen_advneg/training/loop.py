@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
 from ..errors import CheckpointError, ConfigurationError
-from ..sampling.base import AdversarialNegativeSampler, BindsModel, Learns, at_least
+from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, Learns, at_least
 from ..sampling.making import check_sampler, check_size, keywords, make_sampler
 from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
@@ -91,7 +91,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             )
         check_sampler("negative_sampler", negative_sampler, negative_sampler_kwargs)
         cls = check_sampler("pretraining_sampler", pretraining_sampler, pretraining_sampler_kwargs)
-        if issubclass(cls, Learns | BindsModel):
+        if issubclass(cls, NEEDS_MODEL):
             raise ConfigurationError(
                 f"pretraining_sampler={pretraining_sampler!r} needs the model; choose 'bernoulli'."
             )
@@ -221,7 +221,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         if is_first:
             run.sampler = self._prepare_sampler(run, triples_factory)
         assert run.sampler is not None
-        if num_workers and isinstance(run.sampler, BindsModel | Learns):
+        if num_workers and isinstance(run.sampler, NEEDS_MODEL):
             raise ConfigurationError(
                 f"num_workers={num_workers}: {type(run.sampler).__name__} works with the model being trained, "
                 f"of which a worker process would only have a stale copy. Set num_workers=0; nothing is lost, since "

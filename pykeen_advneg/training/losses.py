@@ -79,8 +79,8 @@ def slcwa_loss(
     factor: float | FloatTensor = 1.0
     keep = mask
     if mask is not None:
-        if not bool(mask.any()):
-            # nothing to compare with: a margin loss would be the mean of nothing
+        if isinstance(loss, losses.PairwiseLoss | losses.DoubleMarginLoss) and not bool(mask.any()):
+            # nothing to compare with: the mean of nothing
             return 0 * scores.positives.sum()
         is_plain = not label_smoothing and pos_weights is None and neg_weights is None
         filled = _fill(loss, values, mask) if is_plain else None

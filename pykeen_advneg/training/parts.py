@@ -9,21 +9,22 @@ from pykeen.typing import FloatTensor
 
 from ..checkpoint import get_random_state, set_random_state
 from ..negatives import Negatives
-from ..sampling.base import Scores
+from ..sampling.base import HasLoss, Scores
 from ..scoring import Scorer
 
 __all__ = ["Parts", "score"]
 
 
-def score(scorer: Scorer, negatives: Negatives) -> Scores:
+def score(scorer: Scorer, negatives: Negatives, sampler: HasLoss | None = None) -> Scores:
     """Score a batch of negatives and their positives.
 
     :param scorer: gives the scores
     :param negatives: ``k`` negatives of each of ``b`` positives
+    :param sampler: the sampler which proposed them, if it has a loss of its own
 
     :returns: the scores, with gradient
     """
-    return Scores(*scorer.both(negatives))
+    return Scores(*scorer.both(negatives)) if sampler is None else sampler.score(scorer, negatives)
 
 
 class Parts:
@@ -39,29 +40,36 @@ class Parts:
     falls the same way.
     """
 
-    def __init__(self, scorer: Scorer, negatives: Negatives, size: int, loss: Callable[[Scores], FloatTensor]) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        negatives: Negatives,
+        sampler: HasLoss | None,
+        size: int,
+        loss: Callable[[Scores], FloatTensor],
+    ) -> None:
         """Score a batch in parts, and differentiate its loss.
 
         :param scorer: gives the scores
         :param negatives: the batch
+        :param sampler: the sampler which proposed it, if it has a loss of its own
         :param size: the number of positives in a part
         :param loss: the loss of a whole batch
         """
         self.scorer = scorer
         self.negatives = negatives
+        self.sampler = sampler
         self.random_states = {}
         parts = []
         with torch.no_grad():
             for start in range(0, len(negatives), size):
                 self.random_states[start] = get_random_state()
-                parts.append(score(scorer, negatives.narrow(start, start + size)))
-        self.scores = Scores(torch.cat([p.positives for p in parts]), torch.cat([p.negatives for p in parts]))
-        leaves = Scores(*(x.detach().requires_grad_() for x in (self.scores.positives, self.scores.negatives)))
+                parts.append(score(scorer, negatives.narrow(start, start + size), sampler).tensors)
+        self.scores = Scores.of(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        leaves = self.scores.map(lambda x: x.detach().requires_grad_())
         value = loss(leaves)
         self.loss = value.detach()
-        self.gradients = torch.autograd.grad(
-            value, (leaves.positives, leaves.negatives), allow_unused=True, materialize_grads=True
-        )
+        self.gradients = torch.autograd.grad(value, leaves.tensors, allow_unused=True, materialize_grads=True)
 
     def surrogate(self, start: int, stop: int) -> FloatTensor:
         r"""Compute $\sum_i s_i \, \partial L / \partial s_i$ over a part, whose gradient is the part's share.
@@ -72,6 +80,6 @@ class Parts:
         :returns: a scalar with gradient
         """
         set_random_state(self.random_states[start])
-        scores = score(self.scorer, self.negatives.narrow(start, stop))
-        positive, negative = (gradient[start:stop] for gradient in self.gradients)
-        return (scores.positives * positive).sum() + (scores.negatives * negative).sum()
+        scores = score(self.scorer, self.negatives.narrow(start, stop), self.sampler)
+        pairs = zip(scores.tensors, self.gradients, strict=True)
+        return torch.stack([(x * gradient[start:stop]).sum() for x, gradient in pairs]).sum()
