@@ -1,9 +1,10 @@
 """Whether the engine trains as well as PyKEEN's loop: the same model, loss, number of negatives and epochs.
 
-Two arms for each data set and model:
+Three arms for each data set and model:
 
 * ``stock``: PyKEEN's loop ``slcwa`` on the negatives of ``basic``, Adagrad;
-* ``engine``: the loop ``adversarial`` on negatives which 128 positives share, row-wise Adagrad.
+* ``engine``: the loop ``adversarial`` on negatives which 128 positives share, Adagrad on the rows of a batch;
+* ``engine-row-wise``: the same with one step size for each row, which is another optimizer.
 
 Cross-entropy, no regularizer, batches of 1,024. Each arm has its own learning rate, the best of the same three on the
 validation triples (seed 0, filtered MRR, realistic rank, all entities, both sides); then three seeds are run with it.
@@ -39,7 +40,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 ARMS: dict[str, dict[str, Any]] = {
     "stock": dict(training_loop="slcwa", negative_sampler="basic", optimizer="adagrad"),
-    "engine": dict(training_loop="adversarial", negative_sampler="shared", optimizer="rowadagrad"),
+    "engine": dict(training_loop="adversarial", negative_sampler="shared", optimizer="sparseadagrad"),
+    "engine-row-wise": dict(training_loop="adversarial", negative_sampler="shared", optimizer="rowadagrad"),
 }
 
 SHOWN = ("model", "arm", "lr", "seed", "validation_mrr", "test_mrr", "seconds")
