@@ -144,6 +144,24 @@ class FastRankBasedEvaluator(RankBasedEvaluator):
         self._indexed: list[tuple[MappedTriples, int]] = []
         self._index: TripleIndex | None = None
 
+    @classmethod
+    def like(cls, evaluator: RankBasedEvaluator) -> FastRankBasedEvaluator:
+        """Make an evaluator which gives the values of another.
+
+        :param evaluator: an evaluator of PyKEEN
+
+        :returns: one with the same settings and metrics
+        """
+        return cls(
+            filtered=evaluator.filtered,
+            metrics=evaluator.metrics,
+            add_defaults=False,
+            clear_on_finalize=evaluator.clear_on_finalize,
+            batch_size=evaluator.batch_size,
+            slice_size=evaluator.slice_size,
+            mode=evaluator.mode,
+        )
+
     def evaluate(
         self,
         model: Model,

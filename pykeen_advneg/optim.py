@@ -147,7 +147,8 @@ def _first_elements(x: torch.Tensor) -> torch.Tensor:
 class SparseAdagrad(RowOptimizer):
     r"""Adagrad (Duchi et al., 2011) which leaves the rows without gradient alone.
 
-    $$a_{ij} \leftarrow a_{ij} + g_{ij}^2, \qquad \theta_{ij} \leftarrow \theta_{ij} - \eta \frac{g_{ij}}{\sqrt{a_{ij}} + \epsilon}$$
+    $$a_{ij} \leftarrow a_{ij} + g_{ij}^2, \qquad
+    \theta_{ij} \leftarrow \theta_{ij} - \eta \frac{g_{ij}}{\sqrt{a_{ij}} + \epsilon}$$
 
     A gradient of zero changes nothing in Adagrad: the numbers are those of :class:`torch.optim.Adagrad`.
     """

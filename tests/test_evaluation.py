@@ -455,3 +455,48 @@ def test_ndcg_in_results() -> None:
     ranks = evaluator.ranks["tail", "realistic"][0]
     assert result.to_flat_dict()["tail.realistic.ndcg_at_7"] == pytest.approx(NDCGAtK(k=7)(ranks))
     assert result.get_metric("tail.ndcg@5") == pytest.approx(NDCGAt5()(ranks))
+
+
+def test_like_has_the_settings_and_values_of_the_other() -> None:
+    dataset = _dataset(Nations)
+    model = _model("DistMult", dataset)
+    other = RankBasedEvaluator(metrics=["hits@k"], metrics_kwargs=[{"k": 7}], add_defaults=False)
+    fast = FastRankBasedEvaluator.like(other)
+    values = []
+    for evaluator in (other, fast):
+        result = evaluator.evaluate(
+            model, _triples(dataset), additional_filter_triples=dataset.training.mapped_triples, use_tqdm=False
+        )
+        values.append(result.to_flat_dict())
+    assert [str(metric) for metric in fast.metrics] == [str(metric) for metric in other.metrics]
+    assert values[0].keys() == values[1].keys()
+    assert any("hits_at_7" in key for key in values[0])
+    assert values[1] == pytest.approx(values[0])
+
+
+def test_early_stopping_takes_the_fast_evaluator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the loop ``adversarial`` only; afterwards PyKEEN's is there again."""
+    calls: list[str] = []
+    evaluate = FastRankBasedEvaluator.evaluate
+    monkeypatch.setattr(
+        FastRankBasedEvaluator,
+        "evaluate",
+        lambda self, *args, **kwargs: calls.append("") or evaluate(self, *args, **kwargs),
+    )
+    for loop, expected in (("slcwa", 0), ("adversarial", 3)):
+        calls.clear()
+        result = pipeline(
+            dataset="nations",
+            model="distmult",
+            training_loop=loop,
+            negative_sampler="basic",
+            stopper="early",
+            stopper_kwargs={"frequency": 1, "patience": 10},
+            training_kwargs={"num_epochs": 3, "use_tqdm": False},
+            evaluation_kwargs={"use_tqdm": False},
+            random_seed=0,
+        )
+        assert len(calls) == expected
+        stopper: Any = result.stopper
+        assert type(stopper.evaluator) is RankBasedEvaluator
+        assert len(stopper.results) == 3

@@ -26,7 +26,7 @@ from .forward import WholeBatchTrainingLoop
 from .losses import check_correction
 from .resumption import describe, describe_settings
 from .rows import row_wise
-from .runs import Clipping, Run, cheap_collection
+from .runs import Clipping, Run, cheap_collection, fast_validation
 
 __all__ = ["AdversarialTrainingLoop"]
 
@@ -150,7 +150,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             # else the host's search would replace the user's choice, without a word
             self.automatic_memory_optimization = False
         try:
-            with cheap_collection(), row_wise(self.model, lambda: self.optimizer):
+            with cheap_collection(), row_wise(self.model, lambda: self.optimizer), fast_validation(self._stopper):
                 losses = super().train(**given)
         finally:
             self.automatic_memory_optimization = automatic

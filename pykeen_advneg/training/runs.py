@@ -6,16 +6,20 @@ import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
+from pykeen.evaluation import RankBasedEvaluator
 from pykeen.sampling import NegativeSampler
+from pykeen.stoppers import Stopper
 from pykeen.typing import FloatTensor
 from torch import nn
 from torch.linalg import vector_norm
 
+from ..evaluation import FastRankBasedEvaluator
 from .batches import BatchStream
 
-__all__ = ["Clipping", "Run", "cheap_collection"]
+__all__ = ["Clipping", "Run", "cheap_collection", "fast_validation"]
 
 
 @contextmanager
@@ -34,6 +38,24 @@ def cheap_collection() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def fast_validation(stopper: Stopper | None) -> Iterator[None]:
+    """Let early stopping evaluate by :class:`FastRankBasedEvaluator` where it would by that of PyKEEN; same values.
+
+    :param stopper: the stopper of the training
+    """
+    evaluator = getattr(stopper, "evaluator", None)
+    if type(evaluator) is not RankBasedEvaluator:
+        yield
+        return
+    replaced = cast(Any, stopper)
+    replaced.evaluator = FastRankBasedEvaluator.like(evaluator)
+    try:
+        yield
+    finally:
+        replaced.evaluator = evaluator
 
 
 @dataclass
