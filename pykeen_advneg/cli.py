@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
+from .benchmark.command import commands
 from .comparison.configuration import Comparison, read_config
 from .comparison.options import choose_samplers, override
 from .errors import ConfigurationError
@@ -75,7 +76,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Trained negative samplers for PyKEEN: list them, and compare them by training."""
+    """Trained negative samplers for PyKEEN: list them, compare them by training, and measure how long it takes."""
 
 
 @app.command("list")
@@ -195,6 +196,9 @@ def demo(
 
     with _clear_errors():
         run(comparison, out, force=False, quiet=quiet, command=_command())
+
+
+app.add_typer(commands(_clear_errors), name="bench")
 
 
 def _command() -> str | None:

@@ -42,6 +42,8 @@ class RowOptimizer(Optimizer, ABC):
         for name, value in defaults.items():
             if not 0 <= value < float("inf"):
                 raise ConfigurationError(f"optimizer_kwargs has {name}={value!r}; choose a finite number from 0 on.")
+        if not defaults["eps"]:
+            raise ConfigurationError("optimizer_kwargs has eps=0, which divides by zero; choose a small number above.")
         super().__init__(params, defaults)
         #: the rows which the last step changed, of the parameters whose gradient was sparse
         self.rows: dict[nn.Parameter, LongTensor] = {}
@@ -111,9 +113,13 @@ class RowOptimizer(Optimizer, ABC):
             self._step_dense(parameter, gradient, by_row, **settings)
             return
         gradient = gradient.coalesce()
-        rows = self.rows[parameter] = gradient._indices()[0]
+        rows, values = gradient._indices()[0], gradient._values()
+        if self._decays:
+            moved = (values.flatten(start_dim=1) if values.ndim > 1 else values.unsqueeze(1)).any(dim=1)
+            rows, values = rows[moved], values[moved]
+        self.rows[parameter] = rows
         some = {name: value.index_select(0, rows) for name, value in by_row.items()}
-        update = self._updates(some, gradient._values(), **settings)
+        update = self._updates(some, values, **settings)
         for name, value in some.items():
             by_row[name].index_copy_(0, rows, value)
         parameter.index_copy_(0, rows, parameter.index_select(0, rows).add_(update, alpha=settings["lr"]))

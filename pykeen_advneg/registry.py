@@ -95,10 +95,10 @@ def _try(entry: EntryPoint) -> None:
         cls = _checked(entry.load(), getattr(resolver, "base", None))
         if cls not in resolver.lookup_dict.values():
             resolver.register(cls, synonyms=[entry.name])
-            if entry.group == "pykeen_advneg.optimizers":
-                # where PyKEEN's studies look up what to tune
-                ranges = getattr(cls, "hpo_default", {})
-                import_module("pykeen.optimizers").optimizers_hpo_defaults.setdefault(cls, ranges)
+        if entry.group == "pykeen_advneg.optimizers":
+            # where PyKEEN's studies look up what to tune
+            ranges = getattr(cls, "hpo_default", {})
+            import_module("pykeen.optimizers").optimizers_hpo_defaults.setdefault(cls, ranges)
     except Exception as error:
         warnings.warn(
             f"PyKEEN does not know {entry.name!r}: the entry point {entry.name} = {entry.value} of the group "

@@ -34,7 +34,9 @@ class Row:
 
 #: the name of each registered sampler -> how it is tested
 CONTRACTS = {
+    "emu": Row({"base_kwargs": {"chunk_size": 7}}, {"base_kwargs": {"chunk_size": 3}}),
     "kbgan": Row({"num_candidates": 5, "generator_kwargs": {"embedding_dim": 6}}, {"num_candidates": 2}),
+    "shared": Row({"chunk_size": 7, "in_batch_share": 0.5}, {"chunk_size": 3}),
 }
 
 REGISTERED = {entry.name: entry.load() for entry in entry_points(group="pykeen_advneg.samplers")}

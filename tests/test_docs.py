@@ -27,6 +27,7 @@ from pykeen_advneg import experiments
 from pykeen_advneg.cli import app
 from pykeen_advneg.comparison.configuration import Comparison
 from pykeen_advneg.experiments.kbgan import recipes
+from pykeen_advneg.queries.__main__ import page
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
 
 ROOT = Path(__file__).parents[1]
@@ -235,3 +236,7 @@ def test_batch_sizes_of_the_recipes() -> None:
     sizes = [int(cell.replace(",", "")) for cell in row.split("|")]
     names = [f"kbgan_transe_distmult_{dataset}" for dataset in ("fb15k237", "wn18rr", "wn18")]
     assert sizes == [recipes()[name]["pipeline"]["training_kwargs"]["batch_size"] for name in names]
+
+
+def test_the_page_of_forms_is_made_from_the_code() -> None:
+    assert (ROOT / "docs" / "forms.md").read_text() == page()

@@ -16,6 +16,7 @@ from pykeen.pipeline import pipeline_from_config
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.experiments import baselines
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
@@ -41,8 +42,17 @@ def reduced(name: str) -> dict[str, Any]:
     return recipe
 
 
+KBGAN = [name for name in experiments.names() if name.startswith("kbgan_")]
+BASELINES = [name for name in experiments.names() if name.startswith("baseline_")]
+
+
 def test_names() -> None:
     expected = {f"kbgan_{model}_{generator}_{data}" for model in MODELS for generator in GENERATORS for data in TABLE}
+    expected |= {
+        f"baseline_{model}_{data}"
+        for model in ("complex", "distmult", "rotate", "transe")
+        for data in ("fb15k237", "wn18rr")
+    }
     assert set(experiments.names()) == expected
 
 
@@ -53,10 +63,10 @@ def test_unknown_name() -> None:
 
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
-    assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(recipes()))
+    assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(recipes() | baselines.recipes()))
 
 
-@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("name", KBGAN)
 def test_settings(name: str) -> None:
     """The numbers of the specification, spelt out once more, not taken from the script."""
     _, model, generator, data = name.split("_")
@@ -80,7 +90,7 @@ def test_settings(name: str) -> None:
     assert {key: sampler[key] for key in expected} == expected
 
 
-@pytest.mark.parametrize("name", [name for name in experiments.names() if name.endswith("wn18rr")])
+@pytest.mark.parametrize("name", [name for name in KBGAN if name.endswith("wn18rr")])
 def test_run(name: str) -> None:
     """PyKEEN builds what the recipe says, and trains it."""
     result = pipeline_from_config(reduced(name), random_seed=0, use_tqdm=False)
@@ -145,3 +155,19 @@ def test_number_of_triples(dataset: str, needs_data: Any) -> None:
     """The batch sizes belong to the data sets as PyKEEN loads them."""
     needs_data(dataset)
     assert get_dataset(dataset=dataset).training.num_triples == TABLE[dataset][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_run(name: str) -> None:
+    """On a small data set; the loss falls, and the kind of loop, sampler and optimizer are those of the engine."""
+    recipe = read(name)
+    recipe["pipeline"]["dataset"] = "umls"
+    recipe["pipeline"]["training_kwargs"] |= dict(num_epochs=3, batch_size=512, use_tqdm=False)
+    recipe["pipeline"]["negative_sampler_kwargs"]["num_negs_per_pos"] = 32
+    result = pipeline_from_config(recipe)
+    assert result.losses[-1] < result.losses[0]
+    assert [type(result.training_loop).__name__, type(result.training_loop.optimizer).__name__] == [
+        "AdversarialTrainingLoop",
+        "SparseAdagrad",
+    ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,9 +21,10 @@ from class_resolver import ClassResolver
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.hpo import hpo_pipeline
 from pykeen.hpo.hpo import ExtraKeysError
-from pykeen.losses import BCEWithLogitsLoss, MarginRankingLoss, NoSampleWeightSupportError
+from pykeen.losses import BCEWithLogitsLoss, CrossEntropyLoss, MarginRankingLoss, NoSampleWeightSupportError
 from pykeen.models import ComplEx, DistMult, Model, TransE
 from pykeen.nn.init import PretrainedInitializer
+from pykeen.nn.representation import Embedding
 from pykeen.pipeline import pipeline
 from pykeen.sampling import BasicNegativeSampler, NegativeSampler, negative_sampler_resolver
 from pykeen.sampling.filtering import BloomFilterer, filterer_resolver
@@ -452,3 +454,56 @@ def test_name_of_an_instance_is_that_of_its_class() -> None:
     """Which is why pipeline() cannot tell them apart, seam B."""
     instance = Counting(mapped_triples=GRAPH.mapped_triples)
     assert negative_sampler_resolver.lookup(copy.copy(instance)) is Counting
+
+
+# ------------------------------------------------------------------------------- rows: optim.py, training/rows.py
+
+
+def test_constraints_are_of_whole_tables() -> None:
+    """After each step, for the few rows which have changed. training/rows.py constrains those only."""
+    sizes: list[int] = []
+
+    def constrainer(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return x
+
+    loop = make_loop()
+    loop.model.entity_representations[0].constrainer = constrainer
+    train(loop, batch_size=5)
+    assert set(sizes) == {GRAPH.num_entities}
+    assert len(sizes) >= GRAPH.num_triples // 5
+
+
+def test_gradients_of_tables_are_dense() -> None:
+    """Of all rows, however few are in a batch. training/rows.py asks for sparse ones."""
+
+    class Watch(TrainingCallback):
+        def on_batch(self, **kwargs: Any) -> None:
+            gradient = self.model.entity_representations[0]._embeddings.weight.grad
+            assert gradient is not None
+            gradients.append((gradient.is_sparse, len(gradient), int(gradient.any(dim=-1).sum())))
+
+    gradients: list[tuple[bool, int, int]] = []
+    train(make_loop(), batch_size=5, callbacks=[Watch()])
+    assert {is_sparse for is_sparse, *_ in gradients} == {False}
+    assert all(touched <= 15 < rows == GRAPH.num_entities for _, rows, touched in gradients)
+    assert "sparse" not in inspect.signature(Embedding.__init__).parameters
+
+
+def test_studies_know_five_optimizers() -> None:
+    """Any other one stops a study, with ranges given by the user too. registry.py adds ours."""
+    with pytest.raises(KeyError, match="RMSprop"):
+        study(optimizer="rmsprop", optimizer_kwargs_ranges={"lr": {"type": float, "low": 0.01, "high": 0.1}})
+
+
+def test_masked_scores_are_taken_out_and_put_back() -> None:
+    """A matrix of scores becomes a list of those which count, and a softmax fills a matrix from it again.
+
+    training/losses.py keeps the matrix.
+    """
+    mask = torch.tensor([[True, False], [False, False]])
+    loss, positives = CrossEntropyLoss(), torch.zeros(2, 1)
+    value = loss.process_slcwa_scores(positives, torch.zeros(1), batch_filter=mask)
+    assert float(value) == pytest.approx(math.log(2) / 2)
+    with pytest.raises(RuntimeError, match="shape"):
+        loss.process_slcwa_scores(positives, torch.zeros(2, 2), batch_filter=mask)

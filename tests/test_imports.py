@@ -25,6 +25,7 @@ LAYERS = [
     ["sampling"],
     ["training"],
     ["comparison", "experiments", "testing"],
+    ["benchmark"],
     ["cli"],
     ["__main__"],
 ]

@@ -150,7 +150,9 @@ def test_dropout_falls_the_same_way_in_both_scorings() -> None:
     triples = umls().training.mapped_triples[:64]
     negatives = draw_negatives(BasicNegativeSampler(**SIZE, num_negs_per_pos=2), triples)
     set_random_seed(0)
-    parts = Parts(Scorer(model), negatives, None, 20, lambda scores: scores.positives.sum() + 2 * scores.negatives.sum())
+    parts = Parts(
+        Scorer(model), negatives, None, 20, lambda scores: scores.positives.sum() + 2 * scores.negatives.sum()
+    )
     for start in (0, 20, 40, 60):
         stop = min(start + 20, 64)
         # the loss is linear in the scores: its share is the surrogate itself, if the same units are dropped

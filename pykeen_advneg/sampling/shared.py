@@ -12,7 +12,7 @@ from docdata import parse_docdata
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor, MappedTriples
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ModelRequiredError
 from ..negatives import Negatives
 from .base import AdversarialNegativeSampler, at_least
 from .pools import KnownAnswers
@@ -123,7 +123,9 @@ class SharedNegativeSampler(AdversarialNegativeSampler):
         degrees = torch.bincount(mapped_triples[:, SIDES].flatten(), minlength=self.num_entities)
         in_batch = self.num_in_batch * degrees.double() / degrees.sum()
         uniform = (self.num_negs_per_pos - self.num_in_batch) / self.num_entities
-        return (in_batch + uniform).log().float()
+        expected = in_batch + uniform
+        # an entity without training triples is met in validation only, where its logarithm has to be finite
+        return expected.clamp(min=expected[expected > 0].min()).log().float()
 
     def propose(self, positives: LongTensor) -> Negatives:
         """Draw negatives for each chunk.
@@ -172,7 +174,14 @@ class SharedNegativeSampler(AdversarialNegativeSampler):
         :param positive_batch: shape: ``(*batch, 3)``
 
         :returns: the negatives, shape: ``(*batch, k, 3)``, and which of them count, shape: ``(*batch, k)``
+
+        :raises ModelRequiredError: if scores would have to be corrected
         """
+        if self.log_q_correction:
+            raise ModelRequiredError(
+                "log_q_correction=True changes scores, which this training loop does not hand to its sampler: use "
+                "training_loop='adversarial'."
+            )
         negatives = self.draw(positive_batch.reshape(-1, 3))
         shape = (*positive_batch.shape[:-1], negatives.shape[1])
         mask = negatives.mask

@@ -261,8 +261,9 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 run.pretraining_sampler.to(self.model.device)
         if isinstance(sampler, Learns):
             sampler.clip_gradients = self._clipping
-        if isinstance(sampler, SharedNegativeSampler) and sampler.log_q_correction:
-            check_correction(self.loss)
+        for used in (sampler, run.pretraining_sampler):
+            if isinstance(used, SharedNegativeSampler) and used.log_q_correction:
+                check_correction(self.loss)
         if isinstance(sampler, BindsModel):
             sampler.bind(self.scorer)
         return sampler

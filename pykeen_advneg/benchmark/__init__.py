@@ -1,0 +1,1 @@
+"""The benchmark of ``advneg bench``: this package beside stock PyKEEN, interleaved, and the limits of the machine."""

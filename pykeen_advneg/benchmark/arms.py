@@ -1,0 +1,207 @@
+"""The arms: stock PyKEEN, this package, and what lies between; models, and training loops for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from pykeen.losses import loss_resolver
+from pykeen.models import ERModel, Model, model_resolver
+from pykeen.optimizers import optimizer_resolver
+from pykeen.regularizers import regularizer_resolver
+from pykeen.training import SLCWATrainingLoop, training_loop_resolver
+from pykeen.triples import CoreTriplesFactory
+
+from ..comparison.configuration import did_you_mean
+from ..errors import ConfigurationError
+from .settings import Settings
+
+__all__ = ["Arm", "Work", "check_work", "engine", "kbgan_arms", "stock"]
+
+#: the candidates of KBGAN's paper, and the margin of its TransE
+CANDIDATES = 20
+MARGIN = 3.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a model is trained, in PyKEEN's words."""
+
+    name: str
+    training_loop: str
+    negative_sampler: str
+    negative_sampler_kwargs: Mapping[str, Any]
+    optimizer: str
+    optimizer_kwargs: Mapping[str, Any]
+
+    #: how many scores of a model a positive asks for: its own, those of its negatives and of a generator
+    scores_per_positive: int
+
+    @property
+    def setup(self) -> dict[str, Any]:
+        """What makes the arm, as it is written."""
+        own = asdict(self)
+        return {name: own[name] for name in own if name not in {"name", "scores_per_positive"}}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained, the same for all arms."""
+
+    #: a name of PyKEEN's, with the suffix ``-l1`` or ``-l2`` for the norm of a distance
+    model: str
+    negatives: int
+    dim: int
+    batch_size: int
+    threads: int
+    loss: str = "crossentropy"
+    loss_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    #: ``None``: that which PyKEEN gives the model
+    regularizer: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, **changes: Any) -> Work:
+        """Take the settings of a benchmark: their first model and number of negatives, unless told otherwise.
+
+        :param settings: the settings
+        :param changes: values of other fields
+
+        :returns: the work
+        """
+        own = cls(
+            model=settings.models[0],
+            negatives=settings.negatives[0],
+            dim=settings.dim,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
+            loss=settings.loss,
+            regularizer=settings.regularizer,
+        )
+        return replace(own, **changes)
+
+    @property
+    def case(self) -> dict[str, Any]:
+        """What is trained, as it is written."""
+        own = asdict(self)
+        loss_kwargs: Mapping[str, Any] = own.pop("loss_kwargs")
+        return {key: value for key, value in {**own, **loss_kwargs}.items() if value is not None}
+
+    def make_model(self, factory: CoreTriplesFactory, seed: int) -> Model:
+        """Build the model, with the regulariser that PyKEEN gives it, unless told otherwise.
+
+        :param factory: the training triples
+        :param seed: the seed of its weights
+
+        :returns: the model
+        """
+        name, dash, norm = self.model.rpartition("-l")
+        kwargs: dict[str, Any] = {"scoring_fct_norm": int(norm)} if dash and norm in {"1", "2"} else {}
+        cls = model_resolver.lookup(name if kwargs else self.model)
+        kwargs |= {"embedding_dim": self.dim, "loss": loss_resolver.make(self.loss, dict(self.loss_kwargs))}
+        if self.regularizer is not None:
+            kwargs["regularizer"] = self.regularizer
+        return cls(triples_factory=factory, random_seed=seed, **kwargs)
+
+    def make_loop(self, arm: Arm, factory: CoreTriplesFactory, seed: int) -> SLCWATrainingLoop:
+        """Build a training loop with a new model.
+
+        :param arm: how to train
+        :param factory: the training triples
+        :param seed: the seed of the model
+
+        :returns: the loop, which does not search for what fits into memory
+        """
+        model = self.make_model(factory, seed)
+        kwargs = dict(arm.optimizer_kwargs)
+        loop = training_loop_resolver.make(
+            arm.training_loop,
+            model=model,
+            triples_factory=factory,
+            optimizer=optimizer_resolver.make(arm.optimizer, kwargs, params=model.get_grad_params()),
+            negative_sampler=arm.negative_sampler,
+            negative_sampler_kwargs=dict(arm.negative_sampler_kwargs),
+            automatic_memory_optimization=False,
+        )
+        return cast(SLCWATrainingLoop, loop)
+
+
+def stock(settings: Settings, negatives: int) -> Arm:
+    """Make the arm of PyKEEN as it is installed.
+
+    :param settings: the settings
+    :param negatives: the number of negatives of each positive
+
+    :returns: the arm
+    """
+    sampler = {"num_negs_per_pos": negatives}
+    rate = {} if settings.stock_lr is None else {"lr": settings.stock_lr}
+    return Arm("stock", "slcwa", "basic", sampler, settings.stock_optimizer, rate, 1 + negatives)
+
+
+def engine(settings: Settings, negatives: int) -> Arm:
+    """Make the arm of this package: negatives shared by chunks, an optimizer of rows.
+
+    :param settings: the settings
+    :param negatives: the number of negatives of each positive
+
+    :returns: the arm
+    """
+    sampler = {"num_negs_per_pos": negatives, "chunk_size": settings.chunk_size}
+    rate = {} if settings.engine_lr is None else {"lr": settings.engine_lr}
+    return Arm("engine", "adversarial", "shared", sampler, settings.engine_optimizer, rate, 1 + negatives)
+
+
+def kbgan_arms(settings: Settings) -> list[Arm]:
+    """Make the arms with 20 candidates: uniform in PyKEEN's loop; uniform, shared and KBGAN in this package's loop.
+
+    The latter three have the same optimizer.
+
+    :param settings: the settings
+
+    :returns: the arms; KBGAN's generator scores all candidates and the model one of them
+    """
+    count = {"num_negs_per_pos": CANDIDATES}
+    base = replace(engine(settings, CANDIDATES), name="shared", optimizer="rowadam", optimizer_kwargs={})
+    unshared = replace(base, name="unshared", negative_sampler="basic", negative_sampler_kwargs=count)
+    kbgan = replace(
+        base,
+        name="kbgan",
+        negative_sampler="kbgan",
+        negative_sampler_kwargs={"num_candidates": CANDIDATES},
+        scores_per_positive=CANDIDATES + 2,
+    )
+    return [replace(stock(settings, CANDIDATES), optimizer="adam", optimizer_kwargs={}), base, unshared, kbgan]
+
+
+def check_work(settings: Settings) -> None:
+    """Build every model and both optimizers on a graph of three entities.
+
+    :param settings: the settings
+
+    :raises ConfigurationError: if a name is not known, or if a part refuses its arguments
+    """
+    triples = torch.tensor([[0, 0, 1], [1, 0, 2]])
+    factory = CoreTriplesFactory(triples, num_entities=3, num_relations=1)
+    if settings.loss not in loss_resolver.lookup_dict:
+        raise did_you_mean("--loss", settings.loss, loss_resolver.lookup_dict)
+    if settings.regularizer not in {None, *regularizer_resolver.lookup_dict}:
+        raise did_you_mean("--regularizer", str(settings.regularizer), regularizer_resolver.lookup_dict)
+    for option, name in (("stock", settings.stock_optimizer), ("engine", settings.engine_optimizer)):
+        if name not in optimizer_resolver.lookup_dict:
+            raise did_you_mean(f"--{option}-optimizer", name, optimizer_resolver.lookup_dict)
+    for name in settings.models:
+        base, dash, norm = name.rpartition("-l")
+        if (base if dash and norm in {"1", "2"} else name) not in model_resolver.lookup_dict:
+            raise did_you_mean("--models", name, [*model_resolver.lookup_dict, "transe-l1", "transe-l2"])
+        work = Work.of(settings, model=name)
+        try:
+            if not isinstance(work.make_model(factory, seed=0), ERModel):
+                raise ConfigurationError("it has no interaction")
+            for arm in (stock(settings, 1), engine(settings, 1)):
+                work.make_loop(arm, factory, seed=0)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ConfigurationError(f"--models {name!r} cannot be trained: {reason}; choose another.") from error
