@@ -57,7 +57,7 @@ def test_names() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ConfigurationError, match=r"'kbgan_rotate' is no recipe; choose one of \['kbgan_transd_complex"):
+    with pytest.raises(ConfigurationError, match=r"'kbgan_rotate' is no recipe; choose one of \['baseline_complex"):
         experiments.path("kbgan_rotate")
 
 
