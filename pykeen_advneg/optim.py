@@ -118,11 +118,17 @@ class RowOptimizer(Optimizer, ABC):
             moved = (values.flatten(start_dim=1) if values.ndim > 1 else values.unsqueeze(1)).any(dim=1)
             rows, values = rows[moved], values[moved]
         self.rows[parameter] = rows
-        some = {name: value.index_select(0, rows) for name, value in by_row.items()}
-        update = self._updates(some, values, **settings)
+        parameter.index_add_(0, rows, self._updates_at(rows, by_row, values, **settings), alpha=settings["lr"])
+
+    def _updates_at(
+        self, rows: LongTensor, state: dict[str, torch.Tensor], gradient: FloatTensor, **settings: float
+    ) -> FloatTensor:
+        """Do as :meth:`_updates` for some rows of a state, shape of these rows: ``(n,)``."""
+        some = {name: value.index_select(0, rows) for name, value in state.items()}
+        update = self._updates(some, gradient, **settings)
         for name, value in some.items():
-            by_row[name].index_copy_(0, rows, value)
-        parameter.index_copy_(0, rows, parameter.index_select(0, rows).add_(update, alpha=settings["lr"]))
+            state[name].index_copy_(0, rows, value)
+        return update
 
     def _step_dense(
         self, parameter: nn.Parameter, gradient: FloatTensor, state: dict[str, torch.Tensor], **settings: float
@@ -148,6 +154,12 @@ def _like(flags: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def _first_elements(x: torch.Tensor) -> torch.Tensor:
     """Cut out the first element of each row, shape: ``(n, 1, ...)``."""
     return x[(slice(None), *[slice(1)] * (x.ndim - 1))] if x.ndim else x
+
+
+def _divide(gradient: FloatTensor, root: FloatTensor, eps: float) -> FloatTensor:
+    """Compute the negative quotient; in the memory of the root if it is as large."""
+    root = root.add_(eps).neg_()
+    return torch.div(gradient, root, out=root) if root.shape == gradient.shape else gradient / root
 
 
 class SparseAdagrad(RowOptimizer):
@@ -187,8 +199,20 @@ class SparseAdagrad(RowOptimizer):
 
     # docstr-coverage: inherited
     def _updates(self, state: dict[str, torch.Tensor], gradient: FloatTensor, **settings: float) -> FloatTensor:
-        squares = state["sum"].addcmul_(gradient, gradient)
-        return gradient / squares.sqrt().add_(settings["eps"]).neg_()
+        return _divide(gradient, state["sum"].add_(self._squares(gradient)).sqrt(), settings["eps"])
+
+    # docstr-coverage: inherited
+    def _updates_at(
+        self, rows: LongTensor, state: dict[str, torch.Tensor], gradient: FloatTensor, **settings: float
+    ) -> FloatTensor:
+        # to add at rows takes less time than to put them back
+        sums = state["sum"].index_add_(0, rows, self._squares(gradient))
+        return _divide(gradient, sums.index_select(0, rows).sqrt_(), settings["eps"])
+
+    @staticmethod
+    def _squares(gradient: FloatTensor) -> FloatTensor:
+        """Compute by what the state grows."""
+        return gradient.square()
 
 
 class RowAdagrad(SparseAdagrad):
@@ -207,11 +231,10 @@ class RowAdagrad(SparseAdagrad):
         return {"sum": torch.full_like(_first_elements(parameter), settings["initial_accumulator_value"])}
 
     # docstr-coverage: inherited
-    def _updates(self, state: dict[str, torch.Tensor], gradient: FloatTensor, **settings: float) -> FloatTensor:
+    @staticmethod
+    def _squares(gradient: FloatTensor) -> FloatTensor:
         squares = gradient.square()
-        if gradient.ndim > 1:
-            squares = squares.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True)
-        return gradient / state["sum"].add_(squares).sqrt().add_(settings["eps"]).neg_()
+        return squares.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True) if gradient.ndim > 1 else squares
 
 
 class RowAdam(RowOptimizer):

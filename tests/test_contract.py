@@ -41,7 +41,8 @@ CONTRACTS = {
 
 REGISTERED = {entry.name: entry.load() for entry in entry_points(group="pykeen_advneg.samplers")}
 
-for name in CONTRACTS.keys() & REGISTERED.keys():
+# sorted: each process of a parallel run has to collect them in the same order
+for name in sorted(CONTRACTS.keys() & REGISTERED.keys()):
     globals()[f"Test_{name}"] = type(
         f"Test_{name}", (SamplerContract,), {"cls": REGISTERED[name], **vars(CONTRACTS[name])}
     )

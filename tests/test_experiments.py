@@ -165,6 +165,8 @@ def test_baselines_run(name: str) -> None:
     recipe["pipeline"]["dataset"] = "umls"
     recipe["pipeline"]["training_kwargs"] |= dict(num_epochs=3, batch_size=512, use_tqdm=False)
     recipe["pipeline"]["negative_sampler_kwargs"]["num_negs_per_pos"] = 32
+    # the pipeline drops the optimizer otherwise
+    recipe["pipeline"]["clear_optimizer"] = False
     result = pipeline_from_config(recipe)
     assert result.losses[-1] < result.losses[0]
     assert [type(result.training_loop).__name__, type(result.training_loop.optimizer).__name__] == [

@@ -42,7 +42,7 @@ DEFAULTS: Mapping[str, Any] = {
     "seed": 0,
     "stock_optimizer": "adam",
     "stock_lr": None,
-    "engine_optimizer": "rowadagrad",
+    "engine_optimizer": "sparseadagrad",
     "engine_lr": None,
     "kbgan_dims": (50, 200),
     "sweeps": {

@@ -43,15 +43,18 @@ class Grouped(Layout):
 
     @override
     def products(self, q: FloatTensor, c: FloatTensor) -> FloatTensor:
+        if _is_single(q, c):
+            scores: FloatTensor = torch.linalg.vecdot(q, c).unsqueeze(-1)
+            return scores
         return torch.bmm(q, c.transpose(1, 2))
 
     @override
     def to_queries(self, w: FloatTensor, c: FloatTensor) -> FloatTensor:
-        return torch.bmm(w, c)
+        return w * c if w.shape[1:] == (1, 1) else torch.bmm(w, c)
 
     @override
     def to_candidates(self, w: FloatTensor, q: FloatTensor, c: FloatTensor) -> FloatTensor:
-        return torch.bmm(w.transpose(1, 2), q)
+        return w * q if w.shape[1:] == (1, 1) else torch.bmm(w.transpose(1, 2), q)
 
     @override
     def total(self, w: FloatTensor, c: FloatTensor) -> FloatTensor:
@@ -83,3 +86,8 @@ class Grouped(Layout):
     @override
     def candidates(self, c: FloatTensor, block: Block) -> FloatTensor:
         return c[block[0], block[2]].unsqueeze(1)
+
+
+def _is_single(q: FloatTensor, c: FloatTensor) -> bool:
+    """Return whether each query meets one candidate, for which a product of matrices takes many times longer."""
+    return q.shape[1] == 1 == c.shape[1]

@@ -7,7 +7,7 @@ which query meets which candidate; shapes: cf. :mod:`pykeen_advneg.queries.layou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from .layouts import Block, Index, Layout, elements
 
-__all__ = ["Elementwise", "blockwise_sum", "products", "safe_root", "squared_euclidean"]
+__all__ = ["Elementwise", "blockwise_sum", "mean_norm", "products", "safe_root", "squared_euclidean"]
 
 #: If the squared distance is less than this part of the sum of the squared norms, then the expanded square has lost two
 #: digits or more by cancellation, and the distance is computed from the difference.
@@ -74,6 +74,16 @@ def squared_euclidean(q: FloatTensor, c: FloatTensor, s: FloatTensor | None, lay
     return _apply(_SquaredEuclidean, q, c, s, layout)
 
 
+def mean_norm(x: FloatTensor) -> FloatTensor:
+    """Compute the mean Euclidean norm of vectors, whose gradient is zero where they are.
+
+    :param x: shape: ``(*prefix, d)``, real
+
+    :returns: a scalar
+    """
+    return _apply(_MeanNorm, x)
+
+
 def _apply(function: type[torch.autograd.Function], *args: Any) -> FloatTensor:
     result: FloatTensor = function.apply(*args)
     return result
@@ -98,6 +108,26 @@ class _Products(torch.autograd.Function):
         grad_q = layout.to_queries(grad, c) if ctx.needs_input_grad[0] else None
         grad_c = layout.to_candidates(grad, q, c) if ctx.needs_input_grad[1] else None
         return grad_q, grad_c, None
+
+
+class _MeanNorm(torch.autograd.Function):
+    """Function and gradient of :func:`mean_norm`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: FloatTensor) -> FloatTensor:
+        """Compute the mean."""
+        norms = torch.linalg.vector_norm(x, dim=-1)
+        ctx.save_for_backward(x, norms)
+        mean: FloatTensor = norms.mean()
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: FloatTensor) -> FloatTensor:
+        """Compute the gradient."""
+        x, norms = ctx.saved_tensors
+        factors = torch.where(norms == 0, 0, grad / (norms * norms.numel()))
+        return cast(FloatTensor, x * factors.unsqueeze(-1))
 
 
 class _BlockwiseSum(torch.autograd.Function):

@@ -17,6 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from .form import Slot, each
 from .grouped import Grouped
+from .kernels import mean_norm
 from .layouts import Layout
 from .looked import Looked
 
@@ -158,9 +159,10 @@ def ask(representation: Representation, requests: Sequence[LongTensor | None]) -
     """
     flat = [None if ids is None else ids.flatten() for ids in requests]
     some = [ids for ids in flat if ids is not None]
-    if len(flat) == 1 or len(some) < len(flat) or not is_plain(representation):
+    if len(some) < len(flat) or not is_plain(representation):
         return [representation(ids) for ids in flat]
-    parts: Sequence[FloatTensor] = representation._plain_forward(torch.cat(some)).split([len(ids) for ids in some])
+    joint = torch.cat(some) if len(some) > 1 else some[0]
+    parts: Sequence[FloatTensor] = representation._plain_forward(joint).split([len(ids) for ids in some])
     for part in parts:
         regularize(representation, part)
     return parts
@@ -170,7 +172,7 @@ def regularize(representation: Representation, x: FloatTensor) -> None:
     """Let the regulariser of a representation, if any, see what was looked up, shape: ``(n, *s)``.
 
     PyTorch takes five times as long for the Euclidean norm of complex numbers as for that of the real numbers they are
-    made of, which is the same.
+    made of, which is the same; and three times as long as is needed for its gradient.
 
     :param representation: has the regulariser
     :param x: of the representation
@@ -179,16 +181,15 @@ def regularize(representation: Representation, x: FloatTensor) -> None:
     if regularizer is None:
         return
     is_euclidean = type(regularizer) is LpRegularizer and regularizer.p == 2 and regularizer.dim == -1  # noqa: PLR2004
-    if not x.is_complex() or not is_euclidean or regularizer.apply_only_once:
+    is_awake = regularizer.training and torch.is_grad_enabled()
+    if not is_euclidean or not is_awake or regularizer.apply_only_once:
         regularizer.update(x)
         return
-    before = regularizer.regularization_term
-    real = torch.view_as_real(x).flatten(-2)
-    regularizer.update(real)
-    if regularizer.normalize and regularizer.regularization_term is not before:
-        # the host divides by the expected norm of so many numbers
-        factor = get_expected_norm(p=2, d=real.shape[-1]) / get_expected_norm(p=2, d=x.shape[-1])
-        regularizer.regularization_term = before + (regularizer.regularization_term - before) * factor
+    norm = mean_norm(torch.view_as_real(x).flatten(-2) if x.is_complex() else x)
+    if regularizer.normalize:
+        norm = norm / get_expected_norm(p=2, d=x.shape[-1])
+    regularizer.regularization_term = regularizer.regularization_term + norm
+    regularizer.updated = True
 
 
 def is_plain(representation: Representation) -> bool:

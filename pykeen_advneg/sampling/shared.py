@@ -139,7 +139,7 @@ class SharedNegativeSampler(AdversarialNegativeSampler):
         column = draw_columns(self.corrupt_head_probability, positives[:, 1])
         log_q = self.log_frequency[ids] if self.log_q_correction else None
         negatives = Negatives(positives, ids, column, chunk_size=chunk_size, log_q=log_q)
-        return replace(negatives, mask=negatives.dense_ids != negatives.kept_ids)
+        return replace(negatives, mask=_differ(negatives))
 
     def _draw_ids(self, positives: LongTensor, rows: int) -> LongTensor:
         """Draw the ids of each chunk, shape: ``(rows, num_negs_per_pos)``; those from the batch are the first."""
@@ -186,3 +186,11 @@ class SharedNegativeSampler(AdversarialNegativeSampler):
         shape = (*positive_batch.shape[:-1], negatives.shape[1])
         mask = negatives.mask
         return negatives.triples.view(*shape, 3), None if mask is None else mask.view(shape)
+
+
+def _differ(negatives: Negatives) -> BoolTensor:
+    """Return where an id is not that which its positive has in the corrupted slot, shape: ``(b, k)``."""
+    if len(negatives) % negatives.chunk_size:
+        return negatives.dense_ids != negatives.kept_ids
+    kept = negatives.kept_ids.view(-1, negatives.chunk_size, 1)
+    return (negatives.ids.unsqueeze(1) != kept).view(negatives.shape)

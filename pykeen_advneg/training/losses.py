@@ -108,15 +108,20 @@ def _fill(loss: Loss, values: FloatTensor, mask: BoolTensor) -> tuple[FloatTenso
     """
     kind = type(loss)
     if kind in SOFTMAX:
-        return values.masked_fill(~mask, -torch.inf), 1.0
+        return _where(mask, values, -torch.inf), 1.0
     if kind in WEIGHTING:
         # a row without any negative has equal weights, and terms of the score 0, as in the host
         is_empty = ~mask.any(dim=1, keepdim=True)
-        return values.masked_fill(~mask, -torch.inf).masked_fill(is_empty, 0.0), 1.0
+        return _where(mask, values, -torch.inf).masked_fill(is_empty, 0.0), 1.0
     if kind not in PAIRWISE | POINTWISE:
         return None
-    values = values.masked_fill(~mask, torch.finfo(values.dtype).min / 4)
+    values = _where(mask, values, torch.finfo(values.dtype).min / 4)
     if loss.reduction != "mean":
         return values, 1.0
     positives = len(mask) if kind in POINTWISE else 0
     return values, (positives + mask.numel()) / (positives + mask.sum()).to(values.dtype)
+
+
+def _where(mask: BoolTensor, values: FloatTensor, other: float) -> FloatTensor:
+    """Replace what does not count; ``masked_fill`` takes twice the time."""
+    return torch.where(mask, values, torch.full((), other, dtype=values.dtype, device=values.device))
