@@ -48,7 +48,9 @@ class Scorer:
       :class:`pykeen.regularizers.PowerSumRegularizer`) yields the same term if negatives are shared by equally many
       positives and each positive has one corrupted side. Of candidates which are not shared, it sees each entity once,
       so that its term has the same expectation where they are drawn uniformly. A regulariser which is a sum
-      (:class:`pykeen.regularizers.NormLimitRegularizer`) does not count repetitions.
+      (:class:`pykeen.regularizers.NormLimitRegularizer`) does not count repetitions. Where an interaction has no form
+      for both sides (``broadcast`` in the table of forms), corrupted heads and corrupted tails are regularised each for
+      itself, which gives them up to twice the weight.
     * Dropout, in representations or in the interaction, sees a kept slot once for all of its candidates, as in
       :meth:`pykeen.models.Model.score_t`.
 
@@ -182,6 +184,20 @@ class Scorer:
     def _needs_whole_batch(self) -> bool:
         """Whether scores depend on what else is in the batch, which then must not be taken apart."""
         return self._has_batch_norm and self.model.training
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether scores depend on what else is in the batch, which then must not be taken apart."""
+        return self._needs_whole_batch
+
+    def form_of(self, column: int) -> QueryForm | None:
+        """Return how a slot full of candidates is scored now.
+
+        :param column: the slot (0: head, 1: relation, 2: tail)
+
+        :returns: the form; ``None`` if the interaction itself is asked, or if the batch must not be taken apart
+        """
+        return None if self._needs_whole_batch else self._form(column)
 
     def _form(self, column: int) -> QueryForm | None:
         """Return the form of the interaction in its present mode, if it has one for the column."""

@@ -139,7 +139,7 @@ def _trans_h(interaction: TransHInteraction) -> QueryForm:
         return Encoded(h - _dot(h, w) * w + d, shift=w)
 
     queries: dict[int, Query] = {COLUMN_HEAD: head, COLUMN_TAIL: tail}
-    return QueryForm(Distance(interaction.p, interaction.power_norm), queries, Encoded)
+    return QueryForm(Distance(interaction.p, interaction.power_norm), queries, Encoded, moves=True)
 
 
 def _trans_d(interaction: UnclampedTransDInteraction) -> QueryForm:
@@ -153,7 +153,7 @@ def _trans_d(interaction: UnclampedTransDInteraction) -> QueryForm:
 
     queries: dict[int, Query] = {COLUMN_HEAD: head, COLUMN_TAIL: tail}
     compare = Distance(interaction.p, interaction.power_norm)
-    return QueryForm(compare, queries, lambda e: Encoded(e[0], shift=_dot(*e).squeeze(-1)))
+    return QueryForm(compare, queries, lambda e: Encoded(e[0], shift=_dot(*e).squeeze(-1)), moves=True)
 
 
 def _dot(x: FloatTensor, y: FloatTensor) -> FloatTensor:

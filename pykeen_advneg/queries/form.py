@@ -114,6 +114,9 @@ class QueryForm:
     #: applied to the scores, shape-preserving; ``None``: nothing
     finish: Callable[[FloatTensor], FloatTensor] | None = None
 
+    #: whether queries move candidates, so that a score is no sum over their components, cf. :attr:`Encoded.shift`
+    moves: bool = False
+
     def sides(self, is_head: BoolTensor, kept: Slot, r: Slot) -> Encoded:
         """Make the queries of positives of which one side is replaced.
 
