@@ -13,13 +13,13 @@ from .attention import Contents, CrossModalAttention
 
 __all__ = ["Groups", "Likeness", "likeness"]
 
-#: how many numbers the branches of a block of candidates may have
-BLOCK_ELEMENTS = 2**22
+#: how many numbers the weights of a block of candidates have: what fits into the cache of a CPU core
+BLOCK_ELEMENTS = 2**19
 
-#: how many numbers are kept for the gradient; if there would be more, blocks are computed again for it
+#: how many numbers are kept for the gradient of a branch; if there would be more, it is computed again
 KEPT_ELEMENTS = 2**27
 
-#: how many numbers of a kind a branch has at a time
+#: how many tensors of a size a branch keeps
 COPIES = 4
 
 TINY = 1e-10
@@ -118,8 +118,9 @@ def likeness(
     $$sim^m(z, z_j) = \frac{z \cdot z_j}{\lVert z \rVert \lVert z_j \rVert}$$
 
     of which the denominator is a constant for the gradient. Candidates are encoded once for each distinct relation
-    of the batch, not for each positive, block by block; if what the gradient needs would take too much memory, blocks
-    are computed a second time for it.
+    of the batch, not for each positive: the structure relation by relation, the other branches, whose vectors are
+    short, block by block of candidates. If what the gradient needs would take too much memory, it is computed a second
+    time.
 
     :param network: the attention network
     :param pool: $p$ candidates
@@ -135,38 +136,72 @@ def likeness(
         {name: x[order] for name, x in anchors.parts.items()},
         {name: x[order] for name, x in anchors.masks.items()},
     )
-    index = groups.which[order]
-    own = {name: network.branch(name, ordered, relations[index], paired=True).squeeze(1) for name in network.branches}
     back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-
-    def compare(name: str, start: int, stop: int) -> FloatTensor:
-        z = network.branch(name, pool.narrow(start, stop), relations, paired=False)
-        products = grouped_products(own[name], z, groups.counts)
-        with torch.no_grad():
-            norms = z.norm(dim=-1).T[index] * own[name].norm(dim=-1, keepdim=True) + TINY
-        similarities: FloatTensor = products / norms
-        return similarities
-
-    sizes = {name: _elements(name, pool, network, len(relations)) for name in network.branches}
-    return {name: _in_blocks(compare, name, len(pool.embedding), size)[back] for name, size in sizes.items()}
+    found = {}
+    for name in network.branches:
+        own = network.branch(name, ordered, relations[groups.which[order]], paired=True).squeeze(1)
+        compare = _compare_structure if name == "structure" else _compare_guided
+        similarities = compare(network, name, pool, own, relations, groups.counts)
+        found[name] = similarities.index_select(0, back)
+    return found
 
 
-def _in_blocks(compare: Callable[[str, int, int], FloatTensor], name: str, p: int, elements: int) -> FloatTensor:
-    """Compare block by block; ``elements`` is how many numbers a candidate takes."""
-    size = max(1, BLOCK_ELEMENTS // elements)
-    starts = range(0, p, size)
-    again = torch.is_grad_enabled() and p * elements > KEPT_ELEMENTS
-    blocks = [
-        checkpoint(compare, name, start, min(p, start + size), use_reentrant=False, preserve_rng_state=False)
-        if again
-        else compare(name, start, min(p, start + size))
-        for start in starts
-    ]
-    return torch.cat(cast("list[FloatTensor]", blocks), dim=1)
+def _compare_structure(
+    network: CrossModalAttention,
+    name: str,
+    pool: Contents,
+    own: FloatTensor,
+    relations: FloatTensor,
+    counts: tuple[int, ...],
+) -> FloatTensor:
+    """Compare relation by relation: vectors are as long as those of the model."""
+
+    def compare(relation: FloatTensor, anchors: FloatTensor) -> FloatTensor:
+        z = network.branch(name, pool, relation, paired=False).squeeze(1)
+        return (anchors @ z.T) / _norms(z.norm(dim=-1), anchors)
+
+    again = _is_too_much(len(relations) * pool.embedding.numel())
+    groups = zip(relations.split(1), own.split(counts), strict=True)
+    return torch.cat([_call(compare, again, relation, anchors) for relation, anchors in groups])
 
 
-def _elements(name: str, pool: Contents, network: CrossModalAttention, m: int) -> int:
-    """Return how many numbers a branch holds for a candidate and $m$ relations."""
-    if name == "structure":
-        return COPIES * m * pool.embedding.shape[1]
-    return COPIES * m * pool.parts[name].shape[1] * pool.parts[network.guide_of(name)].shape[1]
+def _compare_guided(
+    network: CrossModalAttention,
+    name: str,
+    pool: Contents,
+    own: FloatTensor,
+    relations: FloatTensor,
+    counts: tuple[int, ...],
+) -> FloatTensor:
+    """Compare vectors which are made block by block: there are many numbers for each, and few are left."""
+    p, m = len(pool.embedding), len(relations)
+    pairs = pool.parts[name].shape[1] * pool.parts[network.guide_of(name)].shape[1]
+    size = max(1, BLOCK_ELEMENTS // (m * pairs))
+    again = _is_too_much(p * m * pairs)
+
+    def encode(start: int) -> FloatTensor:
+        return network.branch(name, pool.narrow(start, start + size), relations, paired=False)
+
+    z = torch.cat([_call(encode, again, start) for start in range(0, p, size)])
+    index = torch.repeat_interleave(torch.arange(m, device=z.device), torch.tensor(counts, device=z.device))
+    with torch.no_grad():
+        norms = _norms(z.norm(dim=-1).T[index], own)
+    similarities: FloatTensor = grouped_products(own, z, counts) / norms
+    return similarities
+
+
+def _norms(of_candidates: FloatTensor, anchors: FloatTensor) -> FloatTensor:
+    """Multiply norms, without gradient."""
+    return of_candidates.detach() * anchors.detach().norm(dim=-1, keepdim=True) + TINY
+
+
+def _is_too_much(elements: int) -> bool:
+    """Decide whether to compute again instead of keeping several tensors of so many numbers."""
+    return torch.is_grad_enabled() and COPIES * elements > KEPT_ELEMENTS
+
+
+def _call(function: Callable[..., FloatTensor], again: bool, *arguments: Any) -> FloatTensor:
+    """Call a function, whose intermediate results are dropped and computed again for the gradient, if wanted."""
+    if not again:
+        return function(*arguments)
+    return cast(FloatTensor, checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False))

@@ -379,8 +379,8 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         if torch.is_grad_enabled():
             branches = self._branches(values, negatives.positives, negatives.column, negatives.pool)
             log_q = log_mixture(branches, self.exploration_factor)
-            slopes = score_slopes(scorer, negatives, negatives.pool, negatives.soft) / self.gumbel_temperature
-            plain = plain + straight_through(log_q, slopes)
+            slopes = score_slopes(scorer, negatives, negatives.pool, negatives.soft)
+            plain = plain + straight_through(log_q, slopes, self.gumbel_temperature)
         return Scores(positives, plain, tuple(values.values()))
 
     # docstr-coverage: inherited

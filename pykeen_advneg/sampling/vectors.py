@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from pykeen.nn.representation import Representation
-from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, FloatTensor, LongTensor
+from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
 from ..negatives import Negatives
@@ -109,28 +109,41 @@ def score_slopes(scorer: Scorer, negatives: Negatives, pool: LongTensor, soft: F
 
     :returns: shape: ``(b, k, p)``
     """
-    slopes = torch.empty_like(soft)
+    columns = negatives.column.squeeze(-1)
     with torch.no_grad(), undisturbed(scorer.model):
-        for column in (COLUMN_HEAD, COLUMN_TAIL):
-            rows = (negatives.column.squeeze(-1) == column).nonzero().squeeze(-1)
-            if not len(rows):
-                continue
-            gradients = _score_gradients(scorer, negatives.positives[rows], negatives.ids[rows], column)
-            indices = [x[:1] for x in negatives.positives[rows].unbind(dim=-1)]
-            indices[column] = pool
-            candidates = as_vectors(scorer.lookups.represent(*indices)[column])
-            y = soft[rows]
-            products = (gradients.flatten(0, 1) @ candidates.T).view_as(y)
-            products -= torch.einsum("bkp,bkp->bk", products, y).unsqueeze(-1)
-            slopes[rows] = products.mul_(y)
-    return torch.nan_to_num_(slopes, nan=0.0, posinf=0.0, neginf=0.0)
+        rows = {c: (columns == c).nonzero().squeeze(-1) for c in columns.unique().tolist()}
+        gradients = {c: _score_gradients(scorer, negatives.positives[i], negatives.ids[i], c) for c, i in rows.items()}
+        candidates = {c: _candidates(scorer, negatives.positives[:1], pool, c) for c in rows}
+        if scorer.lookups.are_same:
+            both = soft.new_empty(*soft.shape[:2], next(iter(candidates.values())).shape[1])
+            for c, i in rows.items():
+                both[i] = gradients[c]
+            return _slopes(both, next(iter(candidates.values())), soft)
+        slopes = torch.empty_like(soft)
+        for c, i in rows.items():
+            slopes[i] = _slopes(gradients[c], candidates[c], soft[i])
+    return slopes
+
+
+def _slopes(gradients: FloatTensor, candidates: FloatTensor, soft: FloatTensor) -> FloatTensor:
+    """Compute the slopes from the gradients of scores, shape: ``(n, k, d)``, and candidates, shape: ``(p, d)``."""
+    products = (gradients.flatten(0, 1) @ candidates.T).view_as(soft)
+    means = torch.linalg.vecdot(products, soft).unsqueeze(-1)
+    return products.sub_(means).mul_(soft)
+
+
+def _candidates(scorer: Scorer, positive: LongTensor, pool: LongTensor, column: int) -> FloatTensor:
+    """Look up the pool in a slot, shape: ``(p, d)``."""
+    indices = list(positive.unbind(dim=-1))
+    indices[column] = pool
+    return as_vectors(scorer.lookups.represent(*indices)[column])
 
 
 def _score_gradients(scorer: Scorer, positives: LongTensor, ids: LongTensor, column: int) -> FloatTensor:
     """Differentiate the scores of negatives by the representations in their corrupted slot, shape: ``(n, k, d)``."""
     n, k = ids.shape
     slots = [each(slot, torch.Tensor.detach) for slot in scorer.lookups.represent(*positives.unbind(dim=-1))]
-    indices = [x[:1] for x in positives.unbind(dim=-1)]
+    indices = list(positives[:1].unbind(dim=-1))
     indices[column] = ids
     own = scorer.lookups.represent(*indices)[column]
     with torch.enable_grad():
@@ -140,4 +153,5 @@ def _score_gradients(scorer: Scorer, positives: LongTensor, ids: LongTensor, col
         several = [leaves] if isinstance(leaves, torch.Tensor) else leaves
         gradients = torch.autograd.grad(scores.sum(), several, allow_unused=True, materialize_grads=True)
     # the gradient of a real number by a complex one has the derivatives by its two parts
-    return as_vectors([x.flatten(0, 1) for x in gradients]).view(n, k, -1)
+    # and there is none at some points, e.g., where a distance is 0
+    return torch.nan_to_num_(as_vectors([x.flatten(0, 1) for x in gradients]).view(n, k, -1), 0.0, 0.0, 0.0)
