@@ -44,6 +44,7 @@ def draw(log_q: FloatTensor, allowed: BoolTensor, k: int, temperature: float = 1
     """  # noqa: D400
     weights = _weights(log_q, allowed)
     b, p = log_q.shape
+    tiny = torch.finfo(log_q.dtype).tiny
     soft = log_q.new_empty(b, k, p)
     places, valid = torch.empty(b, k, dtype=torch.long, device=log_q.device), allowed.new_empty(b, k)
     for n in range(k):
@@ -51,8 +52,8 @@ def draw(log_q: FloatTensor, allowed: BoolTensor, k: int, temperature: float = 1
         largest, place = y.max(dim=1, keepdim=True)
         places[:, n : n + 1], valid[:, n : n + 1] = place, largest > 0
         if temperature != 1:
-            y.div_(largest.clamp_(min=LEAST)).pow_(1 / temperature)
-        torch.div(y, y.sum(dim=1, keepdim=True).clamp_(min=LEAST), out=soft[:, n])
+            y.div_(largest.clamp_(min=tiny)).pow_(1 / temperature)
+        torch.div(y, y.sum(dim=1, keepdim=True).clamp_(min=tiny), out=soft[:, n])
         weights.scatter_(1, place, 0.0)
     return Draws(places, valid, soft)
 

@@ -158,7 +158,8 @@ def _compare_structure(
 
     def compare(relation: FloatTensor, anchors: FloatTensor) -> FloatTensor:
         z = network.branch(name, pool, relation, paired=False).squeeze(1)
-        return (anchors @ z.T) / _norms(z.norm(dim=-1), anchors)
+        similarities: FloatTensor = (anchors @ z.T) / _norms(z.norm(dim=-1), anchors)
+        return similarities
 
     again = _is_too_much(len(relations) * pool.embedding.numel())
     groups = zip(relations.split(1), own.split(counts), strict=True)
@@ -192,7 +193,8 @@ def _compare_guided(
 
 def _norms(of_candidates: FloatTensor, anchors: FloatTensor) -> FloatTensor:
     """Multiply norms, without gradient."""
-    return of_candidates.detach() * anchors.detach().norm(dim=-1, keepdim=True) + TINY
+    norms: FloatTensor = of_candidates.detach() * anchors.detach().norm(dim=-1, keepdim=True) + TINY
+    return norms
 
 
 def _is_too_much(elements: int) -> bool:
@@ -203,5 +205,6 @@ def _is_too_much(elements: int) -> bool:
 def _call(function: Callable[..., FloatTensor], again: bool, *arguments: Any) -> FloatTensor:
     """Call a function, whose intermediate results are dropped and computed again for the gradient, if wanted."""
     if not again:
-        return function(*arguments)
+        result: FloatTensor = function(*arguments)
+        return result
     return cast(FloatTensor, checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False))
