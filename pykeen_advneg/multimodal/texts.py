@@ -18,7 +18,7 @@ __all__ = ["Encoder", "sentence_encoder", "split_sentences", "text_features"]
 Encoder: TypeAlias = Callable[[Sequence[str]], Any]
 
 #: where a sentence ends: after its mark, before a capital letter, a digit or a quotation mark
-_BOUNDARY = re.compile(r"(?<=[.!?;])[\"')\]]*\s+(?=[\"'(\[]?[^\W_a-z])|\s*\n\s*")
+_BOUNDARY = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')\]]))\s+(?=["'(\[]?[^\W_a-z])|\s*\n\s*""")
 
 
 def split_sentences(text: str) -> list[str]:

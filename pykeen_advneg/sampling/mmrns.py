@@ -209,6 +209,8 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         self.network: CrossModalAttention | None = None
         self._sizes: tuple[int, int] | None = None
         self._optimizer: Optimizer | None = None
+        self._last_contrast = self.sums.new_zeros(())
+        # to find an impossible one now, and not when there is a model
         self._make_optimizer([torch.nn.Parameter(torch.zeros(1))])
 
     def _make_optimizer(self, parameters: Sequence[torch.nn.Parameter]) -> Optimizer:

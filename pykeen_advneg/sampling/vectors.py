@@ -26,9 +26,8 @@ def as_vectors(slot: Slot) -> FloatTensor:
     :returns: shape: ``(n, d)``
     """
     several = [slot] if isinstance(slot, torch.Tensor) else list(slot)
-    return torch.cat(
-        [(torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).flatten(1) for x in several], dim=1
-    )
+    real = [torch.view_as_real(x.resolve_conj()) if x.is_complex() else x for x in several]
+    return torch.cat([x.reshape(len(x), -1) for x in real], dim=1)
 
 
 class Vectors:
