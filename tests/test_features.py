@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -249,21 +250,53 @@ def test_encoders_of_all_shapes(tmp_path: Path) -> None:
         image_features(paths, encoder=lambda _: torch.ones(3, 4))
 
 
+class Backbone(torch.nn.Module):
+    """An image model as timm has them: a map of features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 5, 8, stride=8)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolution(x)
+
+
+def test_vision_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of a library, here a stand-in for it, gets the weights of a file, and ImageNet's colours."""
+    timm = types.ModuleType("timm")
+    timm.is_model = lambda name: name == "backbone"  # type: ignore[attr-defined]
+    timm.create_model = lambda name, pretrained: Backbone()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    trained = Backbone()
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    encoder = vision_encoder("backbone", tmp_path / "weights.pt")
+    features = image_features({"a": picture(tmp_path / "a.png", [[255, 0, 0]])}, encoder=encoder, size=(32, 48))
+    assert features.image is not None
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    colours = ((torch.tensor([1.0, 0.0, 0.0]) - mean) / std).view(1, 3, 1, 1)
+    expected = trained.convolution(colours.expand(1, 3, 32, 48)).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(features.image, expected.detach(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigurationError, match="no model of timm"):
+        vision_encoder("other", tmp_path / "weights.pt")
+    torch.save({"weight": torch.ones(2)}, tmp_path / "other.pt")
+    with pytest.raises(ConfigurationError, match="are not those of this Backbone"):
+        vision_encoder("backbone", tmp_path / "other.pt")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("library", "name", "node"), [("torchvision", "resnet18", "layer4"), ("timm", "resnet10t", None)]
-)
-def test_vision_encoder(tmp_path: Path, library: str, name: str, node: str | None) -> None:
-    """With weights from a file; here, random ones."""
-    module = pytest.importorskip(library)
-    model = module.models.get_model(name) if library == "torchvision" else module.create_model(name)
-    torch.save(model.state_dict(), tmp_path / "weights.pt")
-    encoder = vision_encoder(name, tmp_path / "weights.pt", library=library, node=node)  # type: ignore[arg-type]
+def test_torchvision_encoder(tmp_path: Path) -> None:
+    """The real library, where it fits the torch which is installed."""
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"no torchvision for this torch: {error}")
+    torch.save(models.get_model("resnet18").state_dict(), tmp_path / "weights.pt")
+    encoder = vision_encoder("resnet18", tmp_path / "weights.pt", library="torchvision", node="layer4")
     features = image_features({"a": picture(tmp_path / "a.png", [[255, 0, 0]])}, encoder=encoder, size=(64, 96))
     assert features.image is not None
     assert features.image.shape == (1, 24, 512)
-    with pytest.raises(ConfigurationError, match="no model of"):
-        vision_encoder("no_such_model", tmp_path / "weights.pt", library=library)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="no model of torchvision"):
+        vision_encoder("no_such_model", tmp_path / "weights.pt", library="torchvision")
 
 
 def test_vision_encoder_without_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ def vision_encoder(
     """
     try:
         model = _timm(name, kwargs) if library == "timm" else _torchvision(name, kwargs)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        # a torchvision which was built for another torch fails with the latter
         raise ConfigurationError(
             f"vision_encoder needs {library} ({error}): pip install 'pykeen-advneg[image]'."
         ) from error
