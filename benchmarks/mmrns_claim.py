@@ -49,7 +49,8 @@ MODELS: Mapping[str, tuple[dict[str, Any], float]] = {
 
 #: arm -> temperature of the self-adversarial weights, sampler, its keyword-based parameters, whether it gets features
 ARMS: Mapping[str, tuple[float, str, dict[str, Any], bool]] = {
-    "uniform": (0.0, "basic", dict(filtered=True, filterer="exact"), False),
+    # not 0, which times minus infinity, the score of a masked negative, is no number in `nssa`
+    "uniform": (1e-9, "basic", dict(filtered=True, filterer="exact"), False),
     "self-adversarial": (0.5, "basic", dict(filtered=True, filterer="exact"), False),
     "mmrns, no features": (0.5, "mmrns", dict(), False),
     "mmrns, text": (0.5, "mmrns", dict(), True),

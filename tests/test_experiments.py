@@ -192,7 +192,7 @@ def test_mmrns_settings(name: str) -> None:
     expected = dict(num_negs_per_pos=20, pool_size=1500, exploration=10, contrast_weight=0.01, objective="mmrns")
     assert {key: sampler[key] for key in expected} == expected
     assert sampler["margin"] == pipeline["loss_kwargs"]["margin"] == (0 if "distmult" in name else 6)
-    steps = pipeline["training_kwargs"]["num_epochs"] * TABLE[name.rpartition("_")[2]][0] / 400
+    steps = pipeline["training_kwargs"]["num_epochs"] * -(-TABLE[name.rpartition("_")[2]][0] // 400)
     assert 100_000 <= steps < 101_000
 
 
