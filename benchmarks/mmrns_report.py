@@ -91,9 +91,9 @@ def speed(path: Path) -> str:
 def main(folder: Annotated[Path, typer.Option(help="folder of the result files")] = Path("docs/results/mmrns")) -> None:
     """Write the page."""
     parts = [INTRODUCTION]
-    reading = folder.with_name("mmrns_reading.md")
+    reading = folder / "reading.txt"
     if reading.is_file():
-        parts.append("\n" + reading.read_text())
+        parts.append("\n" + reading.read_text(encoding="utf-8"))
     for name, title in TITLES.items():
         file = folder / f"{name}.jsonl"
         if not file.is_file():
