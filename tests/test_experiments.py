@@ -16,7 +16,7 @@ from pykeen.pipeline import pipeline_from_config
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.experiments import baselines
+from pykeen_advneg.experiments import baselines, emu
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
@@ -44,6 +44,7 @@ def reduced(name: str) -> dict[str, Any]:
 
 KBGAN = [name for name in experiments.names() if name.startswith("kbgan_")]
 BASELINES = [name for name in experiments.names() if name.startswith("baseline_")]
+EMU = [name for name in experiments.names() if name.startswith("emu_")]
 
 
 def test_names() -> None:
@@ -53,6 +54,7 @@ def test_names() -> None:
         for model in ("complex", "distmult", "rotate", "transe")
         for data in ("fb15k237", "wn18rr")
     }
+    expected |= {"emu_complex_fb15k237", "emu_distmult_fb15k237"}
     assert set(experiments.names()) == expected
 
 
@@ -63,7 +65,8 @@ def test_unknown_name() -> None:
 
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
-    assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(recipes() | baselines.recipes()))
+    made = recipes() | baselines.recipes() | emu.recipes()
+    assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(made))
 
 
 @pytest.mark.parametrize("name", KBGAN)
@@ -155,6 +158,36 @@ def test_number_of_triples(dataset: str, needs_data: Any) -> None:
     """The batch sizes belong to the data sets as PyKEEN loads them."""
     needs_data(dataset)
     assert get_dataset(dataset=dataset).training.num_triples == TABLE[dataset][0]
+
+
+@pytest.mark.parametrize("name", EMU)
+def test_settings_of_emu(name: str) -> None:
+    """The numbers of the authors' commands, and PyKEEN's parts which would change them."""
+    pipeline = read(name)["pipeline"]
+    assert pipeline["dataset"] == "fb15k237"
+    assert pipeline["model"] == name.split("_")[1]
+    assert pipeline["model_kwargs"]["embedding_dim"] == 100
+    assert pipeline["model_kwargs"]["regularizer"] is None
+    assert (pipeline["optimizer"], pipeline["optimizer_kwargs"]) == ("sparseadagrad", {"lr": 0.1})
+    assert pipeline["training_kwargs"]["batch_size"] == 1000
+    sampler = pipeline["negative_sampler_kwargs"]
+    expected = dict(num_negs_per_pos=256, mutation_rate=0.39, negative_label=0.53, ce_weight=0.11)
+    assert {key: sampler[key] for key in expected} == expected
+    assert (sampler["base"], sampler["base_kwargs"]) == ("shared", {"chunk_size": 128})
+
+
+@pytest.mark.parametrize("name", EMU)
+def test_emu_runs(name: str) -> None:
+    recipe = read(name)
+    recipe["pipeline"]["dataset"] = "umls"
+    recipe["pipeline"]["training_kwargs"] |= dict(num_epochs=5, batch_size=512, use_tqdm=False)
+    recipe["pipeline"]["negative_sampler_kwargs"]["num_negs_per_pos"] = 32
+    result = pipeline_from_config(recipe, random_seed=0)
+    assert result.losses[-1] < result.losses[0]
+    assert len(result.stopper.results) == 1
+    (entities,) = result.model.entity_representations
+    assert entities.constrainer is None
+    assert entities.regularizer is None
 
 
 @pytest.mark.slow
