@@ -1,36 +1,158 @@
-"""The sampler which gives DANS its negatives of ids."""
+"""A sampler whose negatives of ids come from another one, the base."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from class_resolver import HintOrType, OptionalKwargs
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
-from pykeen.typing import LongTensor
+from pykeen.sampling.filtering import Filterer
+from pykeen.typing import LongTensor, MappedTriples
+from torch.optim import Optimizer
 
 from ...errors import ConfigurationError
 from ...negatives import Negatives
-from ..base import AdversarialNegativeSampler, HasLoss
+from ...scoring import Scorer
+from ..base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores
 from ..making import check_sampler
 
-__all__ = ["draw_from", "make_base"]
+__all__ = ["BasedNegativeSampler"]
 
 #: what the base gets from the sampler around it, and not from its own keywords
 GIVEN = frozenset({"num_negs_per_pos", "filtered", "filterer", "filterer_kwargs"})
 
 
-def make_base(base: HintOrType[NegativeSampler], base_kwargs: OptionalKwargs, **given: Any) -> NegativeSampler:
-    """Make the base.
+class BasedNegativeSampler(AdversarialNegativeSampler, BindsModel, Learns):
+    """A sampler which hands to its base all that the loop asks; the base masks known triples, and keeps its state."""
+
+    def __init__(
+        self,
+        *,
+        mapped_triples: MappedTriples,
+        base: HintOrType[NegativeSampler],
+        base_kwargs: OptionalKwargs = None,
+        num_entities: int | None = None,
+        num_relations: int | None = None,
+        num_negs_per_pos: int | None = None,
+        filtered: bool = False,
+        filterer: HintOrType[Filterer] = None,
+        filterer_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Initialize the sampler.
+
+        :param mapped_triples: shape: ``(n, 3)``, the training triples
+        :param base: the sampler which gives the ids of negatives, by name or class
+        :param base_kwargs: its keyword-based parameters, without those which are given here
+        :param num_entities: the number of entities; inferred from the triples if None
+        :param num_relations: the number of relations; inferred from the triples if None
+        :param num_negs_per_pos: the number of negatives of each positive; 1 if None
+        :param filtered: whether known training triples are left out, by the base
+        :param filterer: how known triples are found, by the base
+        :param filterer_kwargs: keyword-based parameters of the filterer
+
+        :raises ConfigurationError: if a number is impossible, or if this cannot be a base
+        """
+        super().__init__(
+            mapped_triples=mapped_triples,
+            num_entities=num_entities,
+            num_relations=num_relations,
+            num_negs_per_pos=num_negs_per_pos,
+        )
+        kwargs = dict(base_kwargs or {})
+        base_sampler = negative_sampler_resolver.make(
+            check_base(base, kwargs),
+            pos_kwargs=kwargs,
+            mapped_triples=mapped_triples,
+            num_entities=self.num_entities,
+            num_relations=self.num_relations,
+            num_negs_per_pos=self.num_negs_per_pos,
+            filtered=filtered,
+            filterer=filterer,
+            filterer_kwargs=filterer_kwargs,
+        )
+        # in a tuple, so that it is no part of this module: PyKEEN's own samplers stay on the CPU
+        self._base = (base_sampler,)
+        self._own_base = base_sampler if isinstance(base_sampler, AdversarialNegativeSampler) else None
+
+    @property
+    def base(self) -> NegativeSampler:
+        """The sampler which gives the negatives of ids."""
+        return self._base[0]
+
+    @property
+    def _learner(self) -> Learns | None:
+        """The base, if it learns, with the clipping which the loop asks for."""
+        if not isinstance(self.base, Learns):
+            return None
+        self.base.clip_gradients = self.clip_gradients
+        return self.base
+
+    # docstr-coverage: inherited
+    def bind(self, scorer: Scorer) -> None:
+        """Bind the base, if it asks the model."""
+        if isinstance(self.base, BindsModel):
+            self.base.bind(scorer)
+
+    # docstr-coverage: inherited
+    def propose(self, positives: LongTensor) -> Negatives:
+        """Let the base propose negatives."""
+        return self.draw(positives) if self._own_base is None else self._own_base.propose(positives)
+
+    # docstr-coverage: inherited
+    def draw(self, positives: LongTensor) -> Negatives:
+        """Let the base propose negatives, and mask known triples if ``filtered``."""
+        if self._own_base is not None:
+            return self._own_base.draw(positives)
+        triples, mask = self.base.sample(positives.cpu())
+        device = positives.device
+        return Negatives.from_triples(positives, triples.to(device), None if mask is None else mask.to(device))
+
+    # docstr-coverage: inherited
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Give the optimizers of the base."""
+        return () if self._learner is None else self._learner.optimizers()
+
+    # docstr-coverage: inherited
+    def learn(self, negatives: Negatives, scores: Scores) -> None:
+        """Let the base learn, if it does, from the scores of ids."""
+        if self._learner is not None:
+            self._learner.learn(negatives, Scores(scores.positives, scores.negatives))
+
+    # docstr-coverage: inherited
+    def warm_up(self, positives: LongTensor) -> None:
+        """Let the base learn from positives alone, if it does."""
+        if self._learner is not None:
+            self._learner.warm_up(positives)
+
+    # docstr-coverage: inherited
+    def end_warm_up(self) -> None:
+        """Let the optimizers of the base start anew."""
+        if self._learner is not None:
+            self._learner.end_warm_up()
+
+    # docstr-coverage: inherited
+    def begin_epoch(self) -> None:
+        """Open an epoch of the base."""
+        if self._own_base is not None:
+            self._own_base.begin_epoch()
+
+    # docstr-coverage: inherited
+    def end_epoch(self) -> Mapping[str, float]:
+        """Close an epoch of the base, and give its metrics."""
+        return {} if self._own_base is None else self._own_base.end_epoch()
+
+
+def check_base(base: HintOrType[NegativeSampler], kwargs: Mapping[str, Any]) -> type[NegativeSampler]:
+    """Check the choice of a base, before it is built.
 
     :param base: its name or class
-    :param base_kwargs: the user's keyword-based parameters
-    :param given: the other ones
+    :param kwargs: the user's keyword-based parameters
 
-    :returns: the base
+    :returns: its class
 
     :raises ConfigurationError: if it cannot be one
     """
-    kwargs = dict(base_kwargs or {})
     cls = check_sampler("base", base, kwargs)
     if isinstance(base, NegativeSampler):
         raise ConfigurationError(
@@ -43,27 +165,7 @@ def make_base(base: HintOrType[NegativeSampler], base_kwargs: OptionalKwargs, **
         )
     if GIVEN & kwargs.keys():
         raise ConfigurationError(
-            f"base_kwargs={kwargs!r} has {sorted(GIVEN & kwargs.keys())}, which the base gets from the sampler 'dans': "
-            f"move it to negative_sampler_kwargs."
+            f"base_kwargs={dict(kwargs)!r} has {sorted(GIVEN & kwargs.keys())}, which the base gets from the sampler "
+            f"'dans': move it to negative_sampler_kwargs."
         )
-    if kwargs.get("log_q_correction"):
-        raise ConfigurationError(
-            "base_kwargs has log_q_correction=True, a correction for the frequencies of entities, which generated ones "
-            "do not have; leave it out."
-        )
-    return negative_sampler_resolver.make(cls, pos_kwargs=kwargs, **given)
-
-
-def draw_from(base: NegativeSampler, positives: LongTensor) -> Negatives:
-    """Let the base draw, and mask known triples if it is filtered.
-
-    :param base: the base; those of PyKEEN work on the CPU
-    :param positives: shape: ``(b, 3)``
-
-    :returns: the negatives, on the device of the positives
-    """
-    if isinstance(base, AdversarialNegativeSampler):
-        return base.draw(positives)
-    triples, mask = base.sample(positives.cpu())
-    device = positives.device
-    return Negatives.from_triples(positives, triples.to(device), None if mask is None else mask.to(device))
+    return cls

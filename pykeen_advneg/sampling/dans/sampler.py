@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from class_resolver import HintOrType, OptionalKwargs
 from docdata import parse_docdata
 from pykeen.sampling import NegativeSampler
 from pykeen.sampling.filtering import Filterer
-from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor, MappedTriples
+from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, FloatTensor, LongTensor, MappedTriples
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,27 +19,24 @@ from ...errors import ConfigurationError
 from ...negatives import Negatives
 from ...queries.form import Slot
 from ...scoring import Scorer
-from ..base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores
-from .base_sampler import draw_from, make_base
-from .conditions import Condition, Inverse, choose_condition, relation_condition
+from ..base import HasLoss, Scores
+from .base_sampler import BasedNegativeSampler
+from .conditions import Condition, Inverse
 from .diagnostics import Diagnostics, mean_distance, nearest_distance
-from .networks import Generator, Networks, Output, Sizes
-from .proposals import HEAD_SIDE, TAIL_SIDE, GeneratedNegatives, Lesson
+from .generation import MANY, Generation
+from .networks import Networks, Output, Sizes
+from .proposals import GeneratedNegatives, Lesson
 from .settings import OptimizerSettings, Settings
 from .teaching import frozen, teach
-from .views import ModelView
 
 __all__ = ["DANSNegativeSampler"]
 
 #: negatives of ids of each positive
 PAPER_NEGATIVES = 10
 
-#: batch normalisation needs more than one positive
-MANY = 2
-
 
 @parse_docdata
-class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learns):
+class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
     r"""DANS, diversified and adaptive negative sampling: negatives which two networks generate.
 
     Negatives are no entities of the graph, but vectors in their space. The generator $G_E$ starts from the entity which
@@ -161,11 +159,21 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
 
         :raises ConfigurationError: if a value is impossible
         """
+        if (base_kwargs or {}).get("log_q_correction"):
+            raise ConfigurationError(
+                "base_kwargs has log_q_correction=True, a correction for the frequencies of entities, which generated "
+                "ones do not have; leave it out."
+            )
         super().__init__(
             mapped_triples=mapped_triples,
+            base=base,
+            base_kwargs=base_kwargs,
             num_entities=num_entities,
             num_relations=num_relations,
             num_negs_per_pos=PAPER_NEGATIVES if num_negs_per_pos is None else num_negs_per_pos,
+            filtered=filtered,
+            filterer=filterer,
+            filterer_kwargs=filterer_kwargs,
         )
         self.settings = Settings(
             num_generated_entity=num_generated_entity,
@@ -193,42 +201,28 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
         for settings in self._optimizer_settings.values():
             # what cannot work is to be said before training
             settings.make(nn.Linear(1, 1))
-        base_sampler = make_base(
-            base,
-            base_kwargs,
-            mapped_triples=mapped_triples,
-            num_entities=self.num_entities,
-            num_relations=self.num_relations,
-            num_negs_per_pos=self.num_negs_per_pos,
-            filtered=filtered,
-            filterer=filterer,
-            filterer_kwargs=filterer_kwargs,
-        )
-        # in a tuple, so that it is no part of this module: PyKEEN's own samplers stay on the CPU
-        self._base = (base_sampler,)
-        self._own_base = base_sampler if isinstance(base_sampler, AdversarialNegativeSampler) else None
         self.register_buffer("num_epochs", torch.zeros((), dtype=torch.long))
         self.networks: Networks | None = None
         self._sizes: Sizes | None = None
         self._optimizers: dict[str, Optimizer] = {}
-        self._view: ModelView | None = None
+        self._generation: Generation | None = None
         self.diagnostics = Diagnostics()
         self._has_learnt = False
 
     @property
-    def base(self) -> NegativeSampler:
-        """The sampler which gives the negatives of ids."""
-        return self._base[0]
-
-    @property
-    def view(self) -> ModelView:
-        """The entities of the model as vectors.
+    def generation(self) -> Generation:
+        """What is generated for the model.
 
         :raises RuntimeError: if there is no model yet
         """
-        if self._view is None:
+        if self._generation is None:
             raise RuntimeError("bind() comes first: DANS generates entities of a model.")
-        return self._view
+        return self._generation
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the model gets no generated negatives yet."""
+        return int(self.num_epochs) < self.settings.warmup_epochs
 
     # docstr-coverage: inherited
     def bind(self, scorer: Scorer) -> None:
@@ -236,18 +230,10 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
 
         :param scorer: gives the scores of the model
         """
-        if isinstance(self.base, BindsModel):
-            self.base.bind(scorer)
-        view = self._view = ModelView(scorer)
-        family = choose_condition(scorer.model.interaction, view.entity, view.relation, self.settings.condition)
-        self._of_tails, self._of_heads = relation_condition(family, self.settings.inverse)
-        both = view.entity.dim + view.relation.dim
-        dims = {"entity": view.entity.dim, "relation": both if family == "concatenation" else view.entity.dim}
-        sizes = Sizes(view.entity.dim, {name: dims[name] for name in self.settings.numbers})
-        if sizes != self._sizes:
-            self._make_networks(sizes)
-        assert self.networks is not None
-        self.networks.to(scorer.model.device)
+        super().bind(scorer)
+        self._generation = Generation(scorer, self.settings)
+        if self._generation.sizes != self._sizes:
+            self._make_networks(self._generation.sizes)
 
     def _make_networks(self, sizes: Sizes) -> None:
         self._sizes = sizes
@@ -260,7 +246,7 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
     def get_extra_state(self) -> dict[str, Any]:
         """Give the sizes of the networks, and the states of their optimizers."""
         sizes = None if self._sizes is None else {"dim": self._sizes.dim, "conditions": dict(self._sizes.conditions)}
-        return {"sizes": sizes, **super().get_extra_state()}
+        return {"sizes": sizes, "networks": [optimizer.state_dict() for optimizer in self._optimizers.values()]}
 
     # docstr-coverage: inherited
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -273,20 +259,14 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
             self.networks, self._sizes, self._optimizers = None, None, {}
         elif sizes != self._sizes:
             self._make_networks(sizes)
-        super().set_extra_state(state)
+        for optimizer, optimizer_state in zip(self._optimizers.values(), state["networks"], strict=True):
+            # optimizers keep the tensors which they are given, and change them in place
+            optimizer.load_state_dict(copy.deepcopy(optimizer_state))
 
     # docstr-coverage: inherited
     def optimizers(self) -> Sequence[Optimizer]:
         """Give the optimizers of the generators and of the discriminator; those of the base are last."""
-        return (*self._optimizers.values(), *(() if self._learner is None else self._learner.optimizers()))
-
-    @property
-    def _learner(self) -> Learns | None:
-        """The base, if it learns, with the clipping which the loop asks for."""
-        if not isinstance(self.base, Learns):
-            return None
-        self.base.clip_gradients = self.clip_gradients
-        return self.base
+        return (*self._optimizers.values(), *super().optimizers())
 
     # docstr-coverage: inherited
     def propose(self, positives: LongTensor) -> Negatives:
@@ -296,8 +276,7 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
 
         :returns: ``num_negs_per_pos`` negatives of ids for each positive, and the generated ones
         """
-        own = self._own_base
-        return self._add_generated(draw_from(self.base, positives) if own is None else own.propose(positives))
+        return self._add_generated(super().propose(positives))
 
     # docstr-coverage: inherited
     def draw(self, positives: LongTensor) -> Negatives:
@@ -307,55 +286,28 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
 
         :returns: the negatives
         """
-        return self._add_generated(draw_from(self.base, positives))
-
-    @property
-    def is_warming_up(self) -> bool:
-        """Whether the model gets no generated negatives yet."""
-        return int(self.num_epochs) < self.settings.warmup_epochs
+        return self._add_generated(super().draw(positives))
 
     def _add_generated(self, negatives: Negatives) -> GeneratedNegatives:
-        positives = negatives.positives
-        heads, relations, tails = (x.detach() for x in self.view.look_up(positives))
-        conditions = self._conditions(heads, relations, tails)
-        lesson = Lesson(torch.cat([tails, heads]), conditions)
+        if isinstance(negatives, GeneratedNegatives):
+            return negatives
+        positives, generation = negatives.positives, self.generation
+        heads, relations, tails = (x.detach() for x in generation.view.look_up(positives))
+        conditions = generation.conditions(heads, relations, tails)
         number = 0 if self.is_warming_up else sum(self.settings.numbers.values())
         is_head = torch.rand(len(positives), number, device=positives.device) < 0.5  # noqa: PLR2004
         generated = None
         if self.settings.detach_fakes:
             with torch.no_grad():
-                generated = self._generate(conditions, is_head)
+                generated = generation(self._trained, conditions, is_head)
+        lesson = Lesson(torch.cat([tails, heads]), conditions)
         return GeneratedNegatives.of(negatives, generated=generated, is_head=is_head, lesson=lesson)
 
-    def _conditions(self, heads: FloatTensor, relations: FloatTensor, tails: FloatTensor) -> dict[str, FloatTensor]:
-        """Compute what the generators start from for tails and for heads, shape: ``(b, 2, condition_dim)``."""
-        conditions = {}
-        if "entity" in self.settings.numbers:
-            conditions["entity"] = torch.stack([heads, tails], dim=1)
-        if "relation" in self.settings.numbers:
-            pair = self._of_tails(heads, relations), self._of_heads(tails, relations)
-            conditions["relation"] = torch.stack(pair, dim=1)
-        return conditions
-
-    def _generate(self, conditions: Mapping[str, FloatTensor], is_head: BoolTensor) -> FloatTensor:
-        """Generate the negatives of a batch, shape: ``(b, n, dim)``."""
+    @property
+    def _trained(self) -> Networks:
+        """The networks, once there are any."""
         assert self.networks is not None
-        b, n = is_head.shape
-        if not n or not b:
-            return is_head.new_zeros(b, n, self.view.entity.dim, dtype=torch.get_default_dtype())
-        side = torch.where(is_head, HEAD_SIDE, TAIL_SIDE) + 2 * torch.arange(b, device=is_head.device).unsqueeze(-1)
-        results = []
-        for name, rows in zip(self.settings.numbers, side.split(list(self.settings.numbers.values()), 1), strict=True):
-            generator = self.networks.generators[name]
-            assert isinstance(generator, Generator)
-            condition = conditions[name].flatten(end_dim=1)
-            modulation, index = generator.modulation(condition), rows.flatten()
-            x = condition.index_select(0, index)
-            x = torch.add(x, torch.randn_like(x), alpha=self.settings.noise)
-            modulation = None if modulation is None else modulation.rows(index)
-            fakes = generator(x, modulation, "batch" if b >= MANY else "remembered")
-            results.append(fakes.unflatten(0, rows.shape))
-        return torch.cat(results, dim=1)
+        return self.networks
 
     # docstr-coverage: inherited
     def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
@@ -371,23 +323,24 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
         return Scores(positives, plain, (self._score_generated(scorer, slots, negatives, generated),))
 
     def _generate_with_gradient(self, negatives: GeneratedNegatives) -> FloatTensor:
-        assert self.networks is not None
         assert negatives.is_head is not None
         if negatives.lesson is None:
             raise ConfigurationError(
                 "detach_fakes=False with a sub_batch_size: generated negatives depend on the whole batch, which cannot "
                 "be differentiated in parts; leave sub_batch_size out, or detach them."
             )
-        conditions = self._conditions(*self.view.look_up(negatives.positives))
-        with frozen(self.networks):
-            return self._generate(conditions, negatives.is_head)
+        generation = self.generation
+        conditions = generation.conditions(*generation.view.look_up(negatives.positives))
+        with frozen(self._trained):
+            return generation(self._trained, conditions, negatives.is_head)
 
     def _score_generated(
         self, scorer: Scorer, slots: Sequence[Slot], negatives: GeneratedNegatives, generated: FloatTensor
     ) -> FloatTensor:
         assert negatives.is_head is not None
+        view = self.generation.view
         heads, tails = (
-            scorer.replaced(slots, column, self.view.slot(generated, column)) for column in (COLUMN_HEAD, COLUMN_TAIL)
+            scorer.replaced(slots, column, view.slot(generated, column)) for column in (COLUMN_HEAD, COLUMN_TAIL)
         )
         return torch.where(negatives.is_head, heads, tails)
 
@@ -413,8 +366,7 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
 
         :raises NonFiniteSamplerError: if a loss is not finite
         """
-        if self._learner is not None:
-            self._learner.learn(negatives, Scores(scores.positives, scores.negatives))
+        super().learn(negatives, scores)
         assert isinstance(negatives, GeneratedNegatives)
         assert negatives.lesson is not None
         self._has_learnt = True
@@ -423,9 +375,8 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
                 self.diagnostics.add("outscoring", (generated > scores.positives).double().mean())
         if len(negatives) < MANY:
             return
-        assert self.networks is not None
         fakes, metrics = teach(
-            self.networks,
+            self._trained,
             self._optimizers,
             negatives.lesson,
             step=self.step,
@@ -438,28 +389,18 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
     def _record(self, lesson: Lesson, fakes: FloatTensor, metrics: Mapping[str, FloatTensor]) -> None:
         if not self.diagnostics.has("nearest"):
             # once an epoch, since it asks for all entities
-            self.diagnostics.add("nearest", nearest_distance(fakes, self.view.all_entities()))
+            self.diagnostics.add("nearest", nearest_distance(fakes, self.generation.view.all_entities()))
             self.diagnostics.add("diversity", mean_distance(fakes))
             self.diagnostics.add("real_diversity", mean_distance(lesson.real))
         for name, value in metrics.items():
             self.diagnostics.add(name, value)
 
     # docstr-coverage: inherited
-    def warm_up(self, positives: LongTensor) -> None:
-        """Let the base learn from positives alone, if it does; the networks do not.
-
-        :param positives: shape: ``(b, 3)``
-        """
-        if self._learner is not None:
-            self._learner.warm_up(positives)
-
-    # docstr-coverage: inherited
     def begin_epoch(self) -> None:
         """Open an epoch: what is summed up starts anew."""
+        super().begin_epoch()
         self.diagnostics.clear()
         self._has_learnt = False
-        if self._own_base is not None:
-            self._own_base.begin_epoch()
 
     # docstr-coverage: inherited
     def end_epoch(self) -> Mapping[str, float]:
@@ -473,5 +414,4 @@ class DANSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Learn
         self.num_epochs += self._has_learnt
         self._has_learnt = False
         metrics = self.diagnostics.means()
-        of_base = {} if self._own_base is None else self._own_base.end_epoch()
-        return {**metrics, **{f"base_{name}": value for name, value in of_base.items()}}
+        return {**metrics, **{f"base_{name}": value for name, value in super().end_epoch().items()}}

@@ -59,7 +59,7 @@ class RealView:
 
         :returns: shape: ``(b, dim)``
         """
-        real = [(torch.view_as_real(x) if x.is_complex() else x).flatten(start_dim=1) for x in parts]
+        real = [(torch.view_as_real(x) if x.is_complex() else x).reshape(len(x), -1) for x in parts]
         return real[0] if len(real) == 1 else torch.cat(real, dim=-1)
 
     def split(self, x: FloatTensor) -> list[FloatTensor]:
@@ -71,7 +71,7 @@ class RealView:
         """
         parts = x.split(self.sizes, dim=-1) if len(self.shapes) > 1 else [x]
         return [
-            torch.view_as_complex(part.reshape(*x.shape[:-1], *shape, 2))
+            torch.view_as_complex(part.reshape(*x.shape[:-1], *shape, 2).contiguous())
             if is_complex
             else part.reshape(*x.shape[:-1], *shape)
             for part, shape, is_complex in zip(parts, self.shapes, self.are_complex, strict=True)
