@@ -200,7 +200,7 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         }
         for settings in self._optimizer_settings.values():
             # what cannot work is to be said before training
-            settings.make(nn.Linear(1, 1))
+            settings.make(nn.ParameterList([torch.zeros(1)]))
         self.register_buffer("num_epochs", torch.zeros((), dtype=torch.long))
         self.networks: Networks | None = None
         self._sizes: Sizes | None = None
