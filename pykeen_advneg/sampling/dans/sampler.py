@@ -415,3 +415,28 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         self._has_learnt = False
         metrics = self.diagnostics.means()
         return {**metrics, **{f"base_{name}": value for name, value in super().end_epoch().items()}}
+
+    def picture(self, positives: LongTensor, num: int = 5) -> dict[str, FloatTensor]:
+        """Give entities to look at: what stands in the tails of positives, and what negatives put there instead.
+
+        The networks are not changed. To draw them: :func:`pykeen_advneg.plotting.plot_entities`.
+
+        :param positives: two or more, e.g., those of a relation, shape: ``(b, 3)``
+        :param num: how many random entities there are for each positive
+
+        :returns: by name, vectors of shape ``(n, dim)``: ``positives``, ``generated (entity)``,
+            ``generated (relation)``, ``random``
+        """
+        generation = self.generation
+        with torch.no_grad():
+            heads, relations, tails = generation.view.look_up(positives)
+            is_head = torch.zeros(len(positives), sum(self.settings.numbers.values()), dtype=torch.bool)
+            conditions = generation.conditions(heads, relations, tails)
+            generated = generation(self._trained, conditions, is_head.to(positives.device))
+            entities = generation.view.all_entities()
+        groups = {"positives": tails.unique(dim=0)}
+        parts = generated.split(list(self.settings.numbers.values()), dim=1)
+        for name, part in zip(self.settings.numbers, parts, strict=True):
+            groups[f"generated ({name})"] = part.flatten(end_dim=1)
+        rows = torch.randint(len(entities), (num * len(positives),), device=entities.device)
+        return {**groups, "random": entities[rows]}
