@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from dans_twins import GRAPH, draw, generator_twin, make_model, make_sampler
 from pykeen.losses import BCEWithLogitsLoss, MarginRankingLoss
 from pykeen.nn.representation import Embedding
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL
+from scipy.spatial.distance import pdist
 from scipy.stats import binomtest
 
 from pykeen_advneg.errors import ConfigurationError, NonFiniteSamplerError
 from pykeen_advneg.negatives import Negatives
+from pykeen_advneg.plotting import Projection, plot_entities
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.sampling.dans import DANSNegativeSampler
 from pykeen_advneg.sampling.dans.diagnostics import Diagnostics, mean_distance, nearest_distance
 from pykeen_advneg.sampling.dans.proposals import GeneratedNegatives
 from pykeen_advneg.scoring import Scorer
+from pykeen_advneg.testing.graphs import same
 from pykeen_advneg.training.losses import slcwa_loss
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -281,10 +286,10 @@ def test_regularisers_do_not_notice() -> None:
     negatives = draw(sampler)
     assert float(model.collect_regularization_term()) == 0
     sampler.score(Scorer(model), negatives)
-    term = float(model.collect_regularization_term())
+    term = float(model.collect_regularization_term().detach())
     plain = Negatives(negatives.positives, negatives.ids, negatives.column)
     Scorer(model).both(plain)
-    assert term == pytest.approx(float(model.collect_regularization_term()), rel=0.3)
+    assert term == pytest.approx(float(model.collect_regularization_term().detach()), rel=0.3)
     assert term > 0
 
 
@@ -427,3 +432,44 @@ def test_replaced() -> None:
             scores = scorer.replaced(slots, column, candidates[column])
             expected = scorer.candidates(positives, column, ids)
             torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_picture() -> None:
+    """Tails of positives, fakes of both generators for tails, and random entities; nothing is changed by looking."""
+    model = make_model()
+    sampler = make_sampler(model, noise=0.0)
+    state = copy.deepcopy(sampler.state_dict())
+    positives = GRAPH.mapped_triples[:12]
+    groups = sampler.picture(positives, num=4)
+    assert same(sampler.state_dict(), state)
+    entities = model.entity_representations[0]().detach()
+    assert {name: tuple(x.shape) for name, x in groups.items()} == {
+        "positives": (len(positives[:, 2].unique()), 6),
+        "generated (entity)": (36, 6),
+        "generated (relation)": (24, 6),
+        "random": (48, 6),
+    }
+    conditions = entities[positives[:, 0]].repeat_interleave(3, dim=0)
+    expected = generator_twin(sampler.networks.generators["entity"], conditions, conditions)
+    torch.testing.assert_close(groups["generated (entity)"], expected)
+    assert bool((torch.cdist(groups["random"], entities).amin(dim=1) < 1e-3).all())
+
+
+@pytest.mark.parametrize("projection", get_args(Projection))
+def test_plot(projection: Any) -> None:
+    """Each group has its points; by principal components, distances in a plane are kept."""
+    generator = np.random.default_rng(0)
+    axes = np.linalg.qr(generator.normal(size=(5, 5)))[0][:2]
+    groups = {"a": generator.normal(size=(9, 2)) @ axes, "b": (generator.normal(size=(4, 2)) + 1) @ axes}
+    (panel,) = plot_entities(groups, projection).axes
+    drawn = {line.get_label(): line.get_xydata() for line in panel.lines}
+    assert {name: len(points) for name, points in drawn.items()} == {"a": 9, "b": 4}
+    distances = [pdist(np.concatenate(list(x.values()))) for x in (groups, drawn)]
+    assert np.allclose(*distances, rtol=1e-4) == (projection == "pca")
+
+
+def test_errors_of_the_plot() -> None:
+    with pytest.raises(ConfigurationError, match="projection='umap' is none of"):
+        plot_entities({"a": np.zeros((5, 2))}, "umap")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="groups have 2 vectors"):
+        plot_entities({"a": np.zeros((2, 2))})
