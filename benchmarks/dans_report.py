@@ -146,7 +146,7 @@ def table(runs: pd.DataFrame) -> str:
     """Write the table of a set-up."""
     names = " | ".join(f"test {title}" for title in METRICS.values())
     lines = [
-        f"| arm | seeds | {names} | MRR less random | validation MRR | seconds |",
+        f"| arm | seeds | {names} | MRR less random | validation MRR | seconds, median |",
         "|---|---|" + "---|" * len(METRICS) + "---|---|---|",
     ]
     random = metric(runs, "random", "mrr")
@@ -157,7 +157,7 @@ def table(runs: pd.DataFrame) -> str:
         values = " | ".join(spread(metric(runs, arm, name)) for name in METRICS)
         less = "" if arm in {"random", "pretrained"} else difference(metric(runs, arm, "mrr"), random)
         validation = spread(rows["validation_mrr"].astype(float))
-        lines.append(f"| {title} | {len(rows)} | {values} | {less} | {validation} | {rows['seconds'].mean():.0f} |")
+        lines.append(f"| {title} | {len(rows)} | {values} | {less} | {validation} | {rows['seconds'].median():.0f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -166,7 +166,7 @@ class Scorer:
 
         :returns: shape: ``(b, n)``
         """
-        form = None if self._needs_whole_batch else self._form(column)
+        form = self.form_of(column)
         kept = [slot for i, slot in enumerate(slots) if i != column]
         if form is not None:
             return form.score(form.queries[column](*kept), form.encode(candidates), Grouped(1))

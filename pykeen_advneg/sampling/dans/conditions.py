@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from pykeen.nn.modules import (
@@ -16,6 +16,7 @@ from pykeen.nn.modules import (
 from pykeen.typing import FloatTensor
 
 from ...errors import ConfigurationError
+from ..checks import check_choice
 from .views import RealView
 
 __all__ = ["CONDITIONS", "FAMILIES", "Condition", "Inverse", "choose_condition", "relation_condition"]
@@ -80,8 +81,7 @@ def choose_condition(
 
     :raises ConfigurationError: if there is no such family, or if the vectors do not fit it
     """
-    if condition not in get_args(Condition):
-        raise ConfigurationError(f"condition={condition!r} is none of {get_args(Condition)}.")
+    check_choice("condition", condition, Condition)
     chosen = FAMILIES.get(type(interaction), "product") if condition == "auto" else condition
     fits = chosen == "concatenation" or entity.dim == relation.dim
     if chosen == "rotation":

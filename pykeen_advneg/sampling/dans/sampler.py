@@ -20,7 +20,7 @@ from ...negatives import Negatives
 from ...queries.form import Slot
 from ...scoring import Scorer
 from ..base import HasLoss, Scores
-from .base_sampler import BasedNegativeSampler
+from ..wrapping import BasedNegativeSampler
 from .conditions import Condition, Inverse
 from .diagnostics import Diagnostics, mean_distance, nearest_distance
 from .generation import MANY, Generation

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from class_resolver import HintOrType, OptionalKwargs
 from class_resolver.contrib.torch import optimizer_resolver
@@ -15,6 +15,7 @@ from torch.optim import Adam, Optimizer
 
 from ...errors import ConfigurationError
 from ..base import at_least
+from ..checks import check_choice
 from .conditions import Condition, Inverse
 from .networks import Networks, Output, Sizes
 from .teaching import PATHWAYS
@@ -59,8 +60,7 @@ class Settings:
             if not math.isfinite(getattr(self, name)):
                 raise ConfigurationError(f"{name}={getattr(self, name)!r} must be finite.")
         for name, choices in {"output": Output, "condition": Condition, "inverse": Inverse}.items():
-            if getattr(self, name) not in get_args(choices):
-                raise ConfigurationError(f"{name}={getattr(self, name)!r} is none of {get_args(choices)}.")
+            check_choice(name, getattr(self, name), choices)
         if not self.numbers:
             raise ConfigurationError(
                 "num_generated_entity=0 and num_generated_relation=0 leave DANS nothing to generate; raise one."

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from pykeen.nn.representation import Representation
-from pykeen.regularizers import Regularizer
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, FloatTensor, LongTensor
 
 from ...errors import ConfigurationError
 from ...queries.form import Slot
 from ...queries.lookups import ask
 from ...scoring import Scorer
+from ..mutation import unregularized
 
-__all__ = ["ModelView", "RealView", "unregularized"]
+__all__ = ["ModelView", "RealView"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +75,6 @@ class RealView:
             else part.reshape(*x.shape[:-1], *shape)
             for part, shape, is_complex in zip(parts, self.shapes, self.are_complex, strict=True)
         ]
-
-
-@contextmanager
-def unregularized(scorer: Scorer) -> Iterator[None]:
-    """Let regularisers not see what is looked up."""
-    regularizers = [m for m in scorer.model.modules() if isinstance(m, Regularizer) and m.training]
-    for regularizer in regularizers:
-        regularizer.eval()
-    try:
-        yield
-    finally:
-        for regularizer in regularizers:
-            regularizer.train()
 
 
 class ModelView:
