@@ -18,6 +18,9 @@ COLLAPSED = 0.01
 #: a larger share of fakes above their positive means that the model does not tell them from true answers
 OUTSCORING = 0.9
 
+#: after how many such epochs in a row there is a warning: new generators are alike, and new to the model
+PATIENCE = 3
+
 #: how many fakes are compared with all entities
 NUM_FAKES = 64
 
@@ -51,11 +54,12 @@ def nearest_distance(x: FloatTensor, entities: FloatTensor) -> FloatTensor:
 
 
 class Diagnostics:
-    """Means over the batches of an epoch, and a warning the first time that they look bad."""
+    """Means over the batches of an epoch, and one warning if they look bad for some epochs."""
 
     def __init__(self) -> None:
         self._totals: dict[str, tuple[FloatTensor, int]] = {}
         self._has_warned = False
+        self._bad_epochs = 0
 
     def add(self, name: str, value: FloatTensor) -> None:
         """Add the value of a batch.
@@ -85,15 +89,13 @@ class Diagnostics:
         return means
 
     def _warn(self, means: Mapping[str, float]) -> None:
-        if self._has_warned or not means:
-            return
-        advice = "raise generator_optimizer_kwargs['lr'], or lower discriminator_steps"
-        problem = None
+        problem, advice = None, "raise generator_optimizer_kwargs['lr'], or lower discriminator_steps"
         if means.get("diversity", 1.0) < COLLAPSED * means.get("real_diversity", 0.0):
             problem = f"they are all alike (mean distance {means['diversity']:.2g}, real {means['real_diversity']:.2g})"
         elif means.get("outscoring", 0.0) > OUTSCORING:
             problem = f"{means['outscoring']:.0%} of them score higher than their positive"
             advice = "generate fewer, draw more negatives of ids, or train the model before"
-        if problem is not None:
+        self._bad_epochs = 0 if problem is None else self._bad_epochs + 1
+        if self._bad_epochs == PATIENCE and not self._has_warned:
             logger.warning("The generated negatives of DANS degenerate: %s; %s.", problem, advice)
             self._has_warned = True
