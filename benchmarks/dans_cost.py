@@ -9,16 +9,21 @@ usage: python benchmarks/dans_cost.py
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from dans_claim import LOSS, NUM_NEGATIVES, make_model
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.training import AdversarialTrainingLoop
+
+# the folder is no package
+sys.path.append(str(Path(__file__).parent))
+from dans_claim import LOSS, NUM_NEGATIVES, make_model
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("basic", dict(num_negs_per_pos=NUM_NEGATIVES)),
