@@ -13,10 +13,11 @@ import pytest
 from pykeen.datasets import get_dataset
 from pykeen.models import ComplEx, DistMult, TransE, model_resolver
 from pykeen.pipeline import pipeline_from_config
+from torch.nn import ReLU
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.experiments import baselines, emu
+from pykeen_advneg.experiments import baselines, dans, emu
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
@@ -55,6 +56,7 @@ def test_names() -> None:
         for data in ("fb15k237", "wn18rr")
     }
     expected |= {"emu_complex_fb15k237", "emu_distmult_fb15k237"}
+    expected |= {f"dans_rgcn_distmult_{data}" for data in ("umls", "wn18rr")}
     assert set(experiments.names()) == expected
 
 
@@ -65,7 +67,7 @@ def test_unknown_name() -> None:
 
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
-    made = recipes() | baselines.recipes() | emu.recipes()
+    made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes()
     assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(made))
 
 
@@ -206,3 +208,30 @@ def test_baselines_run(name: str) -> None:
         "AdversarialTrainingLoop",
         "SparseAdagrad",
     ]
+
+
+@pytest.mark.parametrize(("name", "batches"), [("dans_rgcn_distmult_umls", 6), ("dans_rgcn_distmult_wn18rr", 3)])
+def test_settings_of_dans(name: str, batches: int) -> None:
+    """The numbers of the specification, in steps; PyKEEN builds what the recipe says, and trains it."""
+    recipe = read(name)["pipeline"]
+    pretraining = recipe["training_loop_kwargs"]["pretraining_epochs"]
+    assert 1200 <= pretraining * batches < 1200 + batches
+    assert 5000 <= (recipe["training_kwargs"]["num_epochs"] - pretraining) * batches < 5000 + batches
+    assert 100 <= recipe["stopper_kwargs"]["frequency"] * batches < 100 + batches
+    sampler = recipe["negative_sampler_kwargs"]
+    numbers = [sampler[f"num_{key}"] for key in ("generated_entity", "generated_relation", "negs_per_pos")]
+    assert numbers == [5, 5, 10]
+    assert (sampler["noise"], sampler["film_regularization"], sampler["discriminator_steps"]) == (0.01, 1e-4, 10)
+    recipe |= dict(dataset="nations")
+    recipe["model_kwargs"]["embedding_dim"] = 8
+    recipe["training_loop_kwargs"]["pretraining_epochs"] = 1
+    recipe["training_kwargs"] |= dict(num_epochs=2, use_tqdm=False)
+    recipe["stopper_kwargs"]["frequency"] = 1
+    result = pipeline_from_config(dict(metadata={}, pipeline=recipe), random_seed=0)
+    assert len(result.losses) == 2
+    encoder = result.model.entity_representations[0]
+    assert len(encoder.layers) == 2
+    assert isinstance(encoder.layers[0].activation, ReLU)
+    assert [group["betas"] for o in result.training_loop.sampler.optimizers() for group in o.param_groups] == (
+        3 * [pytest.approx([0.5, 0.999])]
+    )
