@@ -1,18 +1,24 @@
-"""Figures of a comparison: learning curves, and the test results of each seed."""
+"""Figures of a comparison: learning curves, and the test results of each seed; and of entities in the plane."""
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-__all__ = ["plot_curves", "plot_results", "save_png", "styles"]
+from .errors import ConfigurationError
+
+__all__ = ["Projection", "plot_curves", "plot_entities", "plot_results", "save_png", "styles"]
+
+#: how vectors are brought to the plane
+Projection = Literal["pca", "tsne"]
 
 #: colours that people with any of the usual colour vision deficiencies tell apart (Okabe and Ito, 2008), yellow left
 #: out since it is too light on white
@@ -106,6 +112,65 @@ def plot_results(frame: pd.DataFrame, metric: str = "mrr", samplers: Sequence[st
     panel.margins(x=0.08)
     _dress(panel, f"test {metric.upper() if metric == 'mrr' else metric}", "")
     return figure
+
+
+def plot_entities(groups: Mapping[str, np.ndarray], projection: Projection = "pca", seed: int = 0) -> Figure:
+    """Draw vectors of entities in the plane, a colour for each group.
+
+    All groups are projected together: by the two principal components, which keep distances as far as a plane can, or
+    by t-SNE, which keeps neighbours and says nothing of far distances. The first group is drawn on top of the others.
+
+    :param groups: by the name of a group its vectors, shape: ``(n, dim)``
+    :param projection: ``pca`` or ``tsne``, both of scikit-learn
+    :param seed: the seed of t-SNE
+
+    :returns: the figure
+
+    :raises ConfigurationError: if there is no such projection, or if there are too few vectors
+    """
+    if projection not in get_args(Projection):
+        raise ConfigurationError(f"projection={projection!r} is none of {get_args(Projection)}.")
+    vectors = np.concatenate(list(groups.values()))
+    at_least = 3
+    if len(vectors) < at_least:
+        raise ConfigurationError(f"groups have {len(vectors)} vectors; give at least {at_least}.")
+    points = _project(vectors, projection, seed)
+    figure = _figure(5.4, 4.6)
+    panel = figure.subplots()
+    ends = np.cumsum([len(group) for group in groups.values()])
+    parts = np.split(points, ends[:-1])
+    for i, ((name, style), part) in enumerate(zip(styles(list(groups)).items(), parts, strict=True)):
+        panel.plot(
+            *part.T,
+            style["marker"],
+            color=style["color"],
+            label=name,
+            ms=4.5,
+            alpha=0.7,
+            mew=0,
+            zorder=3 + len(parts) - i,
+        )
+    _dress(panel, *({"pca": ("first component", "second component"), "tsne": ("", "")}[projection]))
+    if projection == "tsne":
+        panel.set_xticks([])
+        panel.set_yticks([])
+    _legend(figure, panel)
+    return figure
+
+
+def _project(vectors: np.ndarray, projection: Projection, seed: int) -> np.ndarray:
+    """Bring vectors to the plane, shape: ``(n, 2)``."""
+    try:
+        from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+        from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError("plot_entities needs scikit-learn: pip install scikit-learn") from error
+    if projection == "pca":
+        method = PCA(n_components=2, random_state=seed)
+    else:
+        method = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=seed)
+    points: np.ndarray = method.fit_transform(vectors)
+    return points
 
 
 def save_png(figure: Figure, path: pathlib.Path) -> None:

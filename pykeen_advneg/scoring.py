@@ -126,6 +126,11 @@ class Scorer:
         form = cast(QueryForm, self._form(COLUMN_TAIL))
         if form.either is not None and negatives.column.shape[1] == 1:
             return self._matched(negatives, form)
+        positives, scores, _ = self._joint(negatives)
+        return positives, scores
+
+    def _joint(self, negatives: Negatives) -> tuple[FloatTensor, FloatTensor, list[Slot]]:
+        """Look all entities up at once."""
         h, r, t = negatives.positives.unbind(dim=-1)
         ids, layout = self.lookups.layout(negatives.ids, COLUMN_TAIL, negatives.chunk_size)
         requests = (COLUMN_HEAD, h), (COLUMN_RELATION, r), (COLUMN_TAIL, t), (COLUMN_TAIL, ids)
@@ -133,7 +138,42 @@ class Scorer:
         if self.lookups.are_regularized(COLUMN_HEAD):
             self._regularize_kept(negatives, h, t)
         self.lookups.regularize(COLUMN_RELATION, r)
-        return self.model.interaction.score_hrt(h=h, r=r, t=t), self._sides(negatives, (h, r, t), pool, layout)
+        slots = [h, r, t]
+        return self.model.interaction.score_hrt(h=h, r=r, t=t), self._sides(negatives, slots, pool, layout), slots
+
+    def with_slots(self, negatives: Negatives) -> tuple[FloatTensor, FloatTensor, list[Slot]]:
+        """Score negatives and their positives as :meth:`both` does, and give what the positives are represented by.
+
+        :param negatives: the negatives of $b$ positives, $k$ each
+
+        :returns: the scores of the positives, shape: ``(b, 1)``, and of the negatives, shape: ``(b, k)``; and the
+            representations of heads, relations and tails, prefix of their shapes: ``(b,)``
+        """
+        is_joint = self.lookups.are_joint and not self._needs_whole_batch
+        have_forms = all(self._form(side) is not None for side in SIDES)
+        if is_joint and have_forms and set(self._columns(negatives)) <= set(SIDES):
+            return self._joint(negatives)
+        slots = self.lookups.represent(*negatives.positives.unbind(dim=-1))
+        h, r, t = slots
+        return self.model.interaction.score_hrt(h=h, r=r, t=t), self.negatives(negatives), slots
+
+    def replaced(self, slots: Sequence[Slot], column: int, candidates: Slot) -> FloatTensor:
+        """Score triples with one slot replaced by representations, of whatever origin.
+
+        :param slots: the representations of heads, relations and tails, prefix of their shapes: ``(b,)``
+        :param column: the slot to replace (0: head, 1: relation, 2: tail)
+        :param candidates: the representations which stand there, prefix of their shapes: ``(b, n)``
+
+        :returns: shape: ``(b, n)``
+        """
+        form = self.form_of(column)
+        kept = [slot for i, slot in enumerate(slots) if i != column]
+        if form is not None:
+            return form.score(form.queries[column](*kept), form.encode(candidates), Grouped(1))
+        first = candidates if isinstance(candidates, torch.Tensor) else candidates[0]
+        b, n = first.shape[:2]
+        parts = [candidates if i == column else slot for i, slot in enumerate(slots)]
+        return broadcast(self.model.interaction, parts, column, (b, n), 1)
 
     def _matched(self, negatives: Negatives, form: QueryForm) -> tuple[FloatTensor, FloatTensor]:
         """Let the query of each positive meet its own entity, as it meets the candidates."""

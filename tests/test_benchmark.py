@@ -296,6 +296,27 @@ def test_arms_differ_in_what_they_should() -> None:
     assert by_name["kbgan"].negative_sampler_kwargs["num_candidates"] == 20
 
 
+def test_arms_of_emu() -> None:
+    """Each has the same number of negatives, and the same loop and optimizer as its base."""
+    own = arms.emu_arms(tiny(), 3)
+    assert [arm.name for arm in own] == ["shared", "unshared", "emu", "emu-unshared"]
+    assert [arm.negative_sampler for arm in own] == ["shared", "basic", "emu", "emu"]
+    assert {(arm.training_loop, arm.optimizer) for arm in own} == {("adversarial", "sparseadagrad")}
+    assert {arm.negative_sampler_kwargs["num_negs_per_pos"] for arm in own} == {3}
+    assert own[2].negative_sampler_kwargs["base_kwargs"] == {"chunk_size": 20}
+    assert [arm.negative_sampler_kwargs["masks"] for arm in own[2:]] == ["shared", "independent"]
+    assert [arm.scores_per_positive for arm in own] == [4, 4, 7, 7]
+
+
+def test_emu_beside_its_bases(graph: Graph) -> None:
+    (probes,) = list(steps.emu_jobs(tiny(models=("distmult",), negatives=(2, 5)), graph))
+    assert [probe.arm for probe in probes] == ["shared", "unshared", "emu", "emu-unshared"]
+    assert {probe.case["negatives"] for probe in probes} == {5}
+    for probe in probes:
+        probe.prepare()
+        assert probe.measure(0).value > 0
+
+
 @pytest.mark.parametrize(("name", "p"), [("transe-l1", 1), ("transe-l2", 2)])
 def test_norms_of_distances(name: str, p: int, graph: Graph) -> None:
     model = arms.Work.of(tiny(models=(name,), regularizer="no")).make_model(graph.factory(), seed=0)

@@ -457,6 +457,29 @@ def test_metrics_are_those_of_a_plain_pipeline(tmp_path, nations, sampler):
 
 
 @pytest.mark.slow
+def test_emu_beside_its_base(tmp_path, nations):
+    """The negatives are the same in number, the base is trained by the loss of the model, EMU by its own."""
+    comparison = make(
+        samplers={"shared": None, "emu": {"negative_sampler_kwargs": {"base": "shared"}}},
+        negative_sampler_kwargs={"num_negs_per_pos": 8},
+        model="distmult",
+        loss="crossentropy",
+        seeds=1,
+    )
+    check_names(comparison)
+    check_parts(comparison, nations["nations"])
+    shared, emu = train(comparison, nations, tmp_path)
+    assert [run["sampler"] for run in (shared, emu)] == ["shared", "emu"]
+    assert [run["config"]["negative_sampler_kwargs"] for run in (shared, emu)] == [
+        {"num_negs_per_pos": 8},
+        {"num_negs_per_pos": 8, "base": "shared"},
+    ]
+    assert all(0 < run["test"]["mrr"] <= 1 for run in (shared, emu))
+    # the cross-entropy of 1 among 9, and (1 + 8 * 0.53) / 8 + 0.11 times as much: both at the start of training
+    losses = [run["curve"][0]["loss"] for run in (shared, emu)]
+    assert losses == [pytest.approx(math.log(9), rel=0.05), pytest.approx((5.24 / 8 + 0.11) * math.log(9), rel=0.05)]
+
+
 @pytest.mark.parametrize(("patience", "stops"), [(1, True), (50, False)])
 @pytest.mark.parametrize("sampler", ["bernoulli", "stock:bernoulli"])
 def test_early_stopping_selects_the_best_epoch(tmp_path, nations, sampler, patience, stops):

@@ -34,6 +34,10 @@ class Row:
 
 #: the name of each registered sampler -> how it is tested
 CONTRACTS = {
+    "dans": Row(
+        {"num_generated_entity": 2, "num_generated_relation": 1},
+        {"num_generated_relation": 0, "discriminator_steps": 1},
+    ),
     "emu": Row({"base_kwargs": {"chunk_size": 7}}, {"base_kwargs": {"chunk_size": 3}}),
     "kbgan": Row({"num_candidates": 5, "generator_kwargs": {"embedding_dim": 6}}, {"num_candidates": 2}),
     "mmrns": Row({"pool_size": 8, "hidden_dim": 6, "attention_dim": 5}, {"pool_size": None}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import json
@@ -29,6 +30,7 @@ from pykeen_advneg.comparison.configuration import Comparison
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.queries.__main__ import page
 from pykeen_advneg.sampling.base import AdversarialNegativeSampler
+from pykeen_advneg.sampling.dans import DANSNegativeSampler
 from pykeen_advneg.sampling.emu import EMUNegativeSampler
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
 
@@ -237,6 +239,18 @@ def test_defaults(name: str, cls: type[AdversarialNegativeSampler]) -> None:
     given_by_pykeen = {"self", "mapped_triples", "num_entities", "num_relations", "filterer", "filterer_kwargs"}
     expected = {p.name: repr(p.default).replace("'", '"') for p in parameters if p.name not in given_by_pykeen}
     assert rows == expected
+
+
+def test_defaults_of_dans() -> None:
+    """The table of defaults has all arguments and their values; pairs of arguments share a row."""
+    text = (ROOT / "docs" / "samplers" / "dans.md").read_text()
+    rows: dict[str, str] = {}
+    for names, values in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (`[^|]+`) \|", text, re.MULTILINE):
+        rows |= dict(zip(re.findall(r"`(\w+)`", names), re.findall(r"`([^`]+)`", values), strict=False))
+    parameters = inspect.signature(DANSNegativeSampler.__init__).parameters.values()
+    given_by_pykeen = {"self", "mapped_triples", "num_entities", "num_relations", "filterer", "filterer_kwargs"}
+    expected = {p.name: p.default for p in parameters if p.name not in given_by_pykeen}
+    assert {name: ast.literal_eval(rows[name]) for name in expected} == expected
 
 
 def test_batch_sizes_of_the_recipes() -> None:

@@ -19,6 +19,7 @@ from pykeen_advneg.negatives import Negatives  # noqa: E402
 from pykeen_advneg.sampling.base import HasLoss, Learns, Scores  # noqa: E402
 from pykeen_advneg.sampling.emu import EMUNegativeSampler, emu_loss, mutate  # noqa: E402
 from pykeen_advneg.sampling.mutation import beta_weights  # noqa: E402
+from pykeen_advneg.sampling.softmax import soft_cross_entropy  # noqa: E402
 from pykeen_advneg.scoring import Scorer  # noqa: E402
 from pykeen_advneg.testing import SamplerContract  # noqa: E402
 from pykeen_advneg.testing.graphs import DENSE_GRAPH, GRAPH, make_model  # noqa: E402
@@ -133,6 +134,30 @@ def test_margin() -> None:
     scores = torch.tensor([[0.0, *[math.log(0.53)] * 6]], dtype=torch.float64, requires_grad=True)
     emu_loss(scores, scores, 0.53, 0.0).backward()
     assert scores.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("label", [0.0, 0.4])
+@pytest.mark.parametrize("offset", [-1e4, 0.0, 1e4])
+def test_large_scores(label: float, offset: float) -> None:
+    """A common offset changes nothing, neither do masked scores of any size, in single precision."""
+    torch.manual_seed(0)
+    scores = torch.randn(6, 9).mul(8).round().div(8)
+    mask = torch.rand(6, 8) < 0.6
+    positives, negatives = scores[:, :1], scores[:, 1:]
+    filled = torch.where(mask, negatives + offset, 1e9 * torch.randn(6, 8))
+    shifted = [(positives + offset).requires_grad_(), filled.requires_grad_()]
+    loss = soft_cross_entropy(*shifted, label, mask)
+    kept = [torch.cat([positives[i].double(), negatives[i, mask[i]].double()]).requires_grad_() for i in range(6)]
+    labels = [torch.full_like(row, label).index_fill(0, torch.tensor(0), 1.0) for row in kept]
+    expected = torch.stack([cross_entropy(row, y) for row, y in zip(kept, labels, strict=True)])
+    torch.testing.assert_close(loss, expected.float(), rtol=1e-5, atol=1e-5)
+    loss.sum().backward()
+    expected.sum().backward()
+    gradients = torch.cat([shifted[0].grad, shifted[1].grad], dim=1)
+    for i, row in enumerate(kept):
+        torch.testing.assert_close(gradients[i, 1:][mask[i]], row.grad[1:].float(), rtol=1e-4, atol=1e-6)
+        assert gradients[i, 0].item() == pytest.approx(row.grad[0].item(), rel=1e-4, abs=1e-6)
+    assert bool((gradients[:, 1:][~mask] == 0).all())
 
 
 def test_masked_negatives() -> None:

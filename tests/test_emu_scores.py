@@ -108,11 +108,12 @@ def test_shared_masks(cls: type[Interaction], kwargs: dict[str, Any], kind: str)
             check(fast[:end], slow[:end], tolerance=1e-8)
 
 
-def test_fast_forms_are_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_fast_forms_are_fast(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What adds up is not scored by the interaction: products, and L1 and L2 distances of which none is moved."""
     monkeypatch.setattr(mutation, "_by_interaction", None)
-    rule = Mutation(bernoulli, is_binary=True, is_shared=True)
-    negatives = [n for n in all_negatives(SIDES) if n.chunk_size > 1 and n.column.shape[1] == 1]
+    rule = Mutation(bernoulli, is_binary=True, is_shared=is_shared)
+    negatives = list(all_negatives(SIDES))
     names = "autosf complex cp distma distmult hole lineare mure pairre quate rescal rotate simple transe transf"
     for name in names.split():
         model = make_model(make_interaction(interaction_resolver.lookup(name)))

@@ -14,10 +14,11 @@ import torch
 from pykeen.datasets import UMLS, get_dataset
 from pykeen.models import ComplEx, DistMult, TransE, model_resolver
 from pykeen.pipeline import pipeline_from_config
+from torch.nn import ReLU
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.experiments import baselines, mmrns
+from pykeen_advneg.experiments import baselines, dans, emu, mmrns
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
@@ -47,6 +48,7 @@ def reduced(name: str) -> dict[str, Any]:
 KBGAN = [name for name in experiments.names() if name.startswith("kbgan_")]
 BASELINES = [name for name in experiments.names() if name.startswith("baseline_")]
 MMRNS = [name for name in experiments.names() if name.startswith("mmrns_")]
+EMU = [name for name in experiments.names() if name.startswith("emu_")]
 
 
 def test_names() -> None:
@@ -57,6 +59,8 @@ def test_names() -> None:
         for data in ("fb15k237", "wn18rr")
     }
     expected |= {f"mmrns_{model}_{data}" for model in mmrns.MODELS for data in mmrns.DATASETS}
+    expected |= {"emu_complex_fb15k237", "emu_distmult_fb15k237"}
+    expected |= {f"dans_rgcn_distmult_{data}" for data in ("umls", "wn18rr")}
     assert set(experiments.names()) == expected
 
 
@@ -67,9 +71,8 @@ def test_unknown_name() -> None:
 
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
-    assert {name: read(name) for name in experiments.names()} == json.loads(
-        json.dumps(recipes() | baselines.recipes() | mmrns.recipes())
-    )
+    made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes() | mmrns.recipes()
+    assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(made))
 
 
 @pytest.mark.parametrize("name", KBGAN)
@@ -163,6 +166,36 @@ def test_number_of_triples(dataset: str, needs_data: Any) -> None:
     assert get_dataset(dataset=dataset).training.num_triples == TABLE[dataset][0]
 
 
+@pytest.mark.parametrize("name", EMU)
+def test_settings_of_emu(name: str) -> None:
+    """The numbers of the authors' commands, and PyKEEN's parts which would change them."""
+    pipeline = read(name)["pipeline"]
+    assert pipeline["dataset"] == "fb15k237"
+    assert pipeline["model"] == name.split("_")[1]
+    assert pipeline["model_kwargs"]["embedding_dim"] == 100
+    assert pipeline["model_kwargs"]["regularizer"] is None
+    assert (pipeline["optimizer"], pipeline["optimizer_kwargs"]) == ("sparseadagrad", {"lr": 0.1})
+    assert pipeline["training_kwargs"]["batch_size"] == 1000
+    sampler = pipeline["negative_sampler_kwargs"]
+    expected = dict(num_negs_per_pos=256, mutation_rate=0.39, negative_label=0.53, ce_weight=0.11)
+    assert {key: sampler[key] for key in expected} == expected
+    assert (sampler["base"], sampler["base_kwargs"]) == ("shared", {"chunk_size": 128})
+
+
+@pytest.mark.parametrize("name", EMU)
+def test_emu_runs(name: str) -> None:
+    recipe = read(name)
+    recipe["pipeline"]["dataset"] = "umls"
+    recipe["pipeline"]["training_kwargs"] |= dict(num_epochs=5, batch_size=512, use_tqdm=False)
+    recipe["pipeline"]["negative_sampler_kwargs"]["num_negs_per_pos"] = 32
+    result = pipeline_from_config(recipe, random_seed=0)
+    assert result.losses[-1] < result.losses[0]
+    assert len(result.stopper.results) == 1
+    (entities,) = result.model.entity_representations
+    assert entities.constrainer is None
+    assert entities.regularizer is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_run(name: str) -> None:
@@ -211,3 +244,30 @@ def test_mmrns_run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     MultimodalFeatures(text=torch.rand(len(labels), 2, 5), labels=labels).save(mmrns.FEATURES)
     result = pipeline_from_config(recipe, random_seed=0, use_tqdm=False)
     assert result.training_loop.sampler.features.modalities == ("text",)
+
+
+@pytest.mark.parametrize(("name", "batches"), [("dans_rgcn_distmult_umls", 6), ("dans_rgcn_distmult_wn18rr", 3)])
+def test_settings_of_dans(name: str, batches: int) -> None:
+    """The numbers of the specification, in steps; PyKEEN builds what the recipe says, and trains it."""
+    recipe = read(name)["pipeline"]
+    pretraining = recipe["training_loop_kwargs"]["pretraining_epochs"]
+    assert 1200 <= pretraining * batches < 1200 + batches
+    assert 5000 <= (recipe["training_kwargs"]["num_epochs"] - pretraining) * batches < 5000 + batches
+    assert 100 <= recipe["stopper_kwargs"]["frequency"] * batches < 100 + batches
+    sampler = recipe["negative_sampler_kwargs"]
+    numbers = [sampler[f"num_{key}"] for key in ("generated_entity", "generated_relation", "negs_per_pos")]
+    assert numbers == [5, 5, 10]
+    assert (sampler["noise"], sampler["film_regularization"], sampler["discriminator_steps"]) == (0.01, 1e-4, 10)
+    recipe |= dict(dataset="nations")
+    recipe["model_kwargs"]["embedding_dim"] = 8
+    recipe["training_loop_kwargs"]["pretraining_epochs"] = 1
+    recipe["training_kwargs"] |= dict(num_epochs=2, use_tqdm=False)
+    recipe["stopper_kwargs"]["frequency"] = 1
+    result = pipeline_from_config(dict(metadata={}, pipeline=recipe), random_seed=0)
+    assert len(result.losses) == 2
+    encoder = result.model.entity_representations[0]
+    assert len(encoder.layers) == 2
+    assert isinstance(encoder.layers[0].activation, ReLU)
+    assert [group["betas"] for o in result.training_loop.sampler.optimizers() for group in o.param_groups] == (
+        3 * [pytest.approx([0.5, 0.999])]
+    )

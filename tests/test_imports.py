@@ -17,8 +17,8 @@ ROOT = Path(pykeen_advneg.__file__).parent
 #: A module imports modules of layers above its own line only. An entry stands for all modules of a package, too, which
 #: may import each other.
 LAYERS = [
-    ["errors", "filtering", "initializers", "metrics", "negatives", "plotting", "registry"],
-    ["optim", "checkpoint", "datasets", "models", "ranking", "__init__"],
+    ["errors", "filtering", "initializers", "metrics", "negatives", "registry"],
+    ["optim", "checkpoint", "datasets", "models", "plotting", "ranking", "__init__"],
     ["multimodal", "queries"],
     ["scoring"],
     ["evaluation", "sampling.base", "sampling.sides"],

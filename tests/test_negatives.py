@@ -126,3 +126,16 @@ def test_wrong_shapes(change: dict[str, Any], message: str) -> None:
     negatives = Negatives(torch.zeros(5, 3).long(), torch.zeros(2, 4).long(), torch.zeros(5, 1).long(), chunk_size=3)
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(negatives, **change)
+
+
+@pytest.mark.parametrize(("columns", "width"), [([[2, 2], [0, 0]], 1), ([[2, 2], [0, 2]], 2), ([[1], [2]], 1)])
+def test_one_side_is_seen(columns: list[list[int]], width: int) -> None:
+    """The slot of each positive is one number if all of its negatives agree, in all rows."""
+    column = torch.tensor(columns)
+    ids = torch.arange(column.numel()).view(column.shape) + 5
+    given = Negatives(torch.tensor([[0, 1, 2], [3, 1, 4]]), ids, column)
+    read = Negatives.from_triples(given.positives, given.triples)
+    assert read.column.shape == (2, width)
+    assert torch.equal(read.column.expand(column.shape), column)
+    assert torch.equal(read.ids, ids)
+    assert torch.equal(read.triples, given.triples)

@@ -20,7 +20,7 @@ def read(path: Path) -> Any:
 
 
 def test_there_are_notebooks() -> None:
-    assert "01_first_run" in IDS
+    assert {"01_first_run", "02_mutated_negatives"} <= set(IDS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)

@@ -18,7 +18,7 @@ from ..comparison.configuration import did_you_mean
 from ..errors import ConfigurationError
 from .settings import Settings
 
-__all__ = ["Arm", "Work", "check_work", "engine", "kbgan_arms", "stock"]
+__all__ = ["Arm", "Work", "check_work", "emu_arms", "engine", "kbgan_arms", "stock"]
 
 #: the candidates of KBGAN's paper, and the margin of its TransE
 CANDIDATES = 20
@@ -174,6 +174,31 @@ def kbgan_arms(settings: Settings) -> list[Arm]:
         scores_per_positive=CANDIDATES + 2,
     )
     return [replace(stock(settings, CANDIDATES), optimizer="adam", optimizer_kwargs={}), base, unshared, kbgan]
+
+
+def emu_arms(settings: Settings, negatives: int) -> list[Arm]:
+    """Make the arms of EMU: shared and unshared negatives, and EMU on each, on the latter with a mask for each pair.
+
+    :param settings: the settings
+    :param negatives: the number of negatives of each positive
+
+    :returns: the arms; EMU scores each negative twice
+    """
+    shared = replace(engine(settings, negatives), name="shared")
+    count = {"num_negs_per_pos": negatives}
+    unshared = replace(shared, name="unshared", negative_sampler="basic", negative_sampler_kwargs=count)
+    scores = 1 + 2 * negatives
+    bases: list[tuple[Arm, dict[str, Any]]] = [
+        (shared, {"base": "shared", "base_kwargs": {"chunk_size": settings.chunk_size}, "masks": "shared"}),
+        (unshared, {"base": "basic", "masks": "independent"}),
+    ]
+    on_top = [
+        replace(
+            base, name=name, negative_sampler="emu", negative_sampler_kwargs=count | own, scores_per_positive=scores
+        )
+        for name, (base, own) in zip(("emu", "emu-unshared"), bases, strict=True)
+    ]
+    return [shared, unshared, *on_top]
 
 
 def check_work(settings: Settings) -> None:

@@ -20,6 +20,7 @@ __all__ = ["bars", "draw"]
 _LABELS: Mapping[str, str] = {
     "training": "{model}, {negatives} negatives",
     "kbgan": "dim {dim}",
+    "emu": "{model}",
     "scaling": "{value:,} {sweep}",
     "evaluation": "{model}",
     "filter": "",

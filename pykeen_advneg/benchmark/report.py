@@ -17,7 +17,12 @@ from .settings import KINDS, SWEEPS
 __all__ = ["Section", "baselines", "markdown", "sections", "share_of_roof", "table"]
 
 #: with which arms the others of a kind are compared; where a kind is not named, with ``stock``
-_BASES: Mapping[str, Sequence[str]] = {"kbgan": ("stock", "unshared", "shared"), "roofline": ("SGEMM",), "machine": ()}
+_BASES: Mapping[str, Sequence[str]] = {
+    "kbgan": ("stock", "unshared", "shared"),
+    "emu": ("shared", "unshared"),
+    "roofline": ("SGEMM",),
+    "machine": (),
+}
 
 #: what is in the lines, but no news in a table
 _HIDDEN = {"steps"}

@@ -17,6 +17,7 @@ __all__ = ["DEFAULTS", "KINDS", "QUICK", "SWEEPS", "Settings", "available_cores"
 KINDS: Mapping[str, str] = {
     "training": "Positives and scores a second, for each model and number of negatives.",
     "kbgan": "Positives a second with KBGAN's 20 candidates and with 20 uniform negatives, TransE by margin loss.",
+    "emu": "Positives a second with EMU and with its bases, for each model and the largest number of negatives.",
     "scaling": "The time of a step against entities, negatives, dimension, batch size and threads.",
     "roofline": "DistMult's step and its scorer as shares of what the machine does.",
     "evaluation": "Filtered evaluation of the validation triples.",
@@ -88,8 +89,8 @@ class Settings:
     dataset: str
     #: names of PyKEEN's models; a suffix ``-l1`` or ``-l2`` sets the norm of a distance
     models: tuple[str, ...]
-    #: numbers of negatives of each positive; the largest is that of the roofline, the
-    #: first that of all else but training
+    #: numbers of negatives of each positive; the largest is that of the roofline and of EMU,
+    #: the first that of all else but training
     negatives: tuple[int, ...]
     dim: int
     batch_size: int

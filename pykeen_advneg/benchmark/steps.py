@@ -12,12 +12,21 @@ import torch
 from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 
-from .arms import MARGIN, Arm, Work, engine, kbgan_arms, stock
+from .arms import MARGIN, Arm, Work, emu_arms, engine, kbgan_arms, stock
 from .graphs import Graph, random_graph
 from .probes import Probe, Sample
 from .settings import Settings
 
-__all__ = ["SKIPPED", "StepClock", "StepProbe", "kbgan_jobs", "scaling_jobs", "steps_within", "training_jobs"]
+__all__ = [
+    "SKIPPED",
+    "StepClock",
+    "StepProbe",
+    "emu_jobs",
+    "kbgan_jobs",
+    "scaling_jobs",
+    "steps_within",
+    "training_jobs",
+]
 
 #: the batches at the start of a training which do not count: the first steps make the optimizer's state
 SKIPPED = 2
@@ -176,6 +185,21 @@ def kbgan_jobs(settings: Settings, graph: Graph) -> Iterator[Sequence[Probe]]:
         )
         case = {"dataset": graph.name, **work.case}
         yield [StepProbe("kbgan", case, arm, work, lambda: graph, settings) for arm in kbgan_arms(settings)]
+
+
+def emu_jobs(settings: Settings, graph: Graph) -> Iterator[Sequence[Probe]]:
+    """Compare EMU with its bases, for each model.
+
+    :param settings: the settings
+    :param graph: the graph
+
+    :returns: the jobs
+    """
+    negatives = max(settings.negatives)
+    for model in settings.models:
+        work = Work.of(settings, model=model, negatives=negatives)
+        case = {"dataset": graph.name, **work.case}
+        yield [StepProbe("emu", case, arm, work, lambda: graph, settings) for arm in emu_arms(settings, negatives)]
 
 
 def scaling_jobs(settings: Settings, graph: Graph) -> Iterator[Sequence[Probe]]:

@@ -75,7 +75,7 @@ class Layout(ABC):
 
     @abstractmethod
     def subtract_from_candidates(self, gradient: FloatTensor, block: Block, x: FloatTensor) -> None:
-        """Subtract what belongs to each pair of a block, shape ``(*block, d)``, from its candidate."""
+        """Subtract what belongs to each pair of a block, shape ``(*block, d)``, from its candidate; x may change."""
 
     @abstractmethod
     def candidates(self, c: FloatTensor, block: Block) -> FloatTensor:

@@ -26,6 +26,9 @@ __all__ = ["Lookups", "depends_on_batch", "is_embedding", "is_table"]
 #: Whole tables are compared, not copies of some of their rows, unless they have so many times more rows than are needed
 MANY_TIMES = 8
 
+#: Where graph encoders of PyKEEN keep the representations of all entities: R-GCN and CompGCN
+KEPT_BY_ENCODERS = ("enriched_embeddings", "enriched_representations")
+
 
 class Lookups:
     """The representations of a model."""
@@ -48,12 +51,29 @@ class Lookups:
     @property
     def are_joint(self) -> bool:
         """Whether all entities which a batch needs can be looked up at once, so that there is one gradient."""
-        return self.are_same and self._are_free and all(map(is_plain, self._representations(COLUMN_HEAD)))
+        return self.are_same and self.are_free and all(map(is_plain, self._representations(COLUMN_HEAD)))
 
     @property
-    def _are_free(self) -> bool:
+    def are_free(self) -> bool:
         """Whether the model takes the representation of a slot from its representations, and no other way."""
         return type(self.model)._get_representations is ERModel._get_representations
+
+    @property
+    def entities(self) -> Sequence[Representation]:
+        """What represents entities, in any slot."""
+        return self.model._get_entity_representations_from_inductive_mode(mode=self.mode)
+
+    def forget(self) -> None:
+        """Forget what graph encoders keep of all entities until the next step of the optimizer.
+
+        PyKEEN's R-GCN keeps it whatever it is asked for next: what was computed without gradients, as in evaluation,
+        would be taken for the representations of the next training batch, and what was differentiated once cannot be
+        differentiated again.
+        """
+        for module in self.model.modules():
+            for name in KEPT_BY_ENCODERS:
+                if getattr(module, name, None) is not None:
+                    setattr(module, name, None)
 
     def count(self, column: int) -> int:
         """Return how many entities or relations there are.
@@ -88,7 +108,7 @@ class Lookups:
 
         :returns: the representations of each slot, prefix of their shapes: that of the ids, or ``(n,)``
         """
-        if self._are_free:
+        if self.are_free:
             return self.look_up(*zip((COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL), indices, strict=True))
         h, r, t = (None if ids is None else ids.flatten() for ids in indices)
         slots = self.model._get_representations(h=h, r=r, t=t, mode=self.mode)

@@ -141,15 +141,16 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
 
     **Chosen here:** the base is ``shared``, which masks the true entity, with both sides in one batch; $s$ and
     $\tilde s$ have the same ids. ``masks="shared"`` draws one mask for each negative of a chunk, not for each pair.
-    Every pair still has a Bernoulli mask, but those of positives which share a negative are the same. Where a score
-    adds up over components (products as in DistMult and ComplEx; L1 and L2 distances), $\tilde s$ then needs no
-    representation of mutated negatives. With $q$ the queries, $N$ and $M$ the negatives of a chunk and their masks:
+    Every pair still has a Bernoulli mask, but those of positives which share a negative are the same. (The rate is
+    rounded to a multiple of 1 / 65,536.) Where a score adds up over components (products as in DistMult and ComplEx; L1
+    and L2 distances), $\tilde s$ then needs no representation of mutated negatives. With $q$ the queries, $N$ and $M$
+    the negatives of a chunk and their masks:
 
     $$\tilde S = q (M \odot N)^T + (q \odot p) (1 - M)^T$$
 
-    If ids or masks are not shared, or if the score does not add up, mutated representations are scored by the
-    interaction, some positives at a time. Of negatives which are masked (filtered) none counts, and $1 / K$ is one over
-    the number of those which count. Regularisers see a batch once, as without EMU.
+    If ids or masks are not shared, it is summed up a block of pairs at a time. If the score does not add up, mutated
+    representations are scored by the interaction, some positives at a time. Of negatives which are masked (filtered)
+    none counts, and $1 / K$ is one over the number of those which count. Regularisers see a batch once, as without EMU.
 
     A base which learns gets the plain scores $s$.
     ---

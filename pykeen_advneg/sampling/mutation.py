@@ -22,7 +22,7 @@ from ..scoring import Scorer
 __all__ = ["Mutation", "bernoulli_weights", "beta_weights", "mutated_scores", "unregularized"]
 
 #: how many numbers mixed representations may have at a time, on a CPU and elsewhere
-ELEMENTS = {"cpu": 2**21}
+ELEMENTS = {"cpu": 2**19}
 MANY_ELEMENTS = 2**26
 
 
@@ -178,11 +178,19 @@ def _weights(form: QueryForm, mutation: Mutation, own: Slot, pool: Slot, shape: 
     """
     if shape is None:
         return form.encode(mutation.draw(pool))
-    (b, k), pieces = shape, []
-    for rows in torch.arange(b).split(_rows_at_a_time(own, k)):
-        like = each(own, lambda x: x[:1].unsqueeze(1).expand(len(rows), k, *x.shape[1:]))  # noqa: B023
-        pieces.append([None if x is None else x.to(torch.uint8) for x in form.encode(mutation.draw(like))])
-    return Encoded._make(None if xs[0] is None else torch.cat(xs) for xs in zip(*pieces, strict=True))
+    b, k = shape
+    step = _rows_at_a_time(own, k)
+    weights: list[torch.Tensor | None] = []
+    for start in range(0, b, step):
+        rows = slice(start, min(start + step, b))
+        like = each(own, lambda x: x[:1].unsqueeze(1).expand(rows.stop - rows.start, k, *x.shape[1:]))  # noqa: B023
+        drawn = form.encode(mutation.draw(like))
+        if not weights:
+            weights = [None if x is None else x.new_empty(b, *x.shape[1:], dtype=torch.int8) for x in drawn]
+        for whole, part in zip(weights, drawn, strict=True):
+            if whole is not None and part is not None:
+                whole[rows] = part
+    return Encoded._make(weights)
 
 
 @contextmanager

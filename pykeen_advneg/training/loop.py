@@ -286,6 +286,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         sampler = self._runs[-1].sampler
         assert sampler is not None
         sampler.train(self.model.training)
+        # an evaluation may have left representations without a graph
+        self.scorer.lookups.forget()
         try:
             if self._learning:
                 self._begin_epoch(epoch)

@@ -62,8 +62,11 @@ def slcwa_loss(
     Where the negatives say how often each id is expected, a softmax gets $s_j - \log E[n_j]$ instead of $s_j$, in units
     of its temperature, so that the sum over negatives estimates that over all entities (Bengio & Senécal, 2008).
 
+    There may be scores of more negatives than those with ids: the last ones are of generated representations, which
+    always count, with the weights of their positives.
+
     :param loss: the loss
-    :param scores: shapes: ``(b, 1)`` and ``(b, k)``
+    :param scores: shapes: ``(b, 1)`` and ``(b, k)``, or ``(b, k + n)`` with ``n`` generated negatives
     :param negatives: which of them count
     :param num_entities: the number of entities, for label smoothing
     :param label_smoothing: the label smoothing
@@ -73,6 +76,10 @@ def slcwa_loss(
     :returns: a scalar, that of ``loss.process_slcwa_scores`` on the negatives which count
     """
     values, mask = scores.negatives, negatives.mask
+    num_generated = values.shape[1] - negatives.shape[1]
+    if num_generated:
+        mask = _extended(mask, values.new_ones(len(values), dtype=torch.bool), num_generated)
+        neg_weights = _extended(neg_weights, pos_weights, num_generated)
     if negatives.log_q is not None:
         temperature = loss.inverse_softmax_temperature if isinstance(loss, losses.InfoNCELoss) else 1.0
         values = values - temperature * negatives.expand(negatives.log_q)
@@ -99,6 +106,13 @@ def slcwa_loss(
         neg_weights=neg_weights,
     )
     return result if isinstance(factor, float) else result * factor
+
+
+def _extended(x: torch.Tensor | None, of_positives: torch.Tensor | None, number: int) -> torch.Tensor | None:
+    """Add so many columns, with a value for each positive, shape: ``(b,)``, to what negatives have, if anything."""
+    if x is None or of_positives is None:
+        return x
+    return torch.cat([x, of_positives.unsqueeze(-1).expand(-1, number)], dim=-1)
 
 
 def _fill(loss: Loss, values: FloatTensor, mask: BoolTensor) -> tuple[FloatTensor, float | FloatTensor] | None:

@@ -64,6 +64,8 @@ class Parts:
         with torch.no_grad():
             for start in range(0, len(negatives), size):
                 self.random_states[start] = get_random_state()
+                # an encoder which kept its result would have used chance before the first part only
+                scorer.lookups.forget()
                 parts.append(score(scorer, negatives.narrow(start, start + size), sampler).tensors)
         self.scores = Scores.of(torch.cat(tensors) for tensors in zip(*parts, strict=True))
         leaves = self.scores.map(lambda x: x.detach().requires_grad_())
@@ -80,6 +82,7 @@ class Parts:
         :returns: a scalar with gradient
         """
         set_random_state(self.random_states[start])
+        self.scorer.lookups.forget()
         scores = score(self.scorer, self.negatives.narrow(start, stop), self.sampler)
         pairs = zip(scores.tensors, self.gradients, strict=True)
         return torch.stack([(x * gradient[start:stop]).sum() for x, gradient in pairs]).sum()

@@ -1,0 +1,185 @@
+"""Sums over the components of pairs of queries and candidates, as they are and mixed, a block of pairs at a time.
+
+No tensor of shape (pairs, dim) arises, except for weights of pairs. What belongs to a block is computed in memory which
+is allocated once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from pykeen.typing import FloatTensor
+from torch.autograd.function import once_differentiable
+
+from .kernels import Elementwise
+from .layouts import Block, Buffer, Layout
+
+__all__ = ["Mixing", "mixed_products", "mixed_sums"]
+
+Sums = tuple[FloatTensor, FloatTensor]
+
+Gradients = tuple[FloatTensor | None, ...]
+
+
+class Mixing(NamedTuple):
+    """With which weights candidates are mixed."""
+
+    #: the weights of the candidates; or those of pairs, shape: ``(*pairs, d)``, of any type
+    weights: torch.Tensor
+
+    #: which query meets which candidate
+    layout: Layout
+
+    #: whether the weights are those of pairs
+    paired: bool
+
+    def of(self, block: Block, buffer: Buffer) -> FloatTensor:
+        """Give the weights of a block of pairs, in a shape which broadcasts to ``(*block, d)``."""
+        if not self.paired:
+            return self.layout.candidates(self.weights, block)
+        weights = self.weights[block]
+        return buffer(*weights.shape).copy_(weights)
+
+    def factors(self, block: Block, gradients: Sums, buffer: Buffer) -> FloatTensor:
+        """Give the gradient by each term of the candidates of a block, shape: ``(*block, d)``."""
+        plain, mixed = (gradient[block].unsqueeze(-1) for gradient in gradients)
+        weights = self.of(block, buffer)
+        shape = torch.broadcast_shapes(weights.shape, plain.shape)
+        return torch.mul(weights, mixed, out=buffer(*shape)).add_(plain)
+
+
+def mixed_sums(
+    q: FloatTensor,
+    c: FloatTensor,
+    s: FloatTensor | None,
+    own: FloatTensor,
+    rule: Mixing,
+    value: Elementwise,
+    derivative: Elementwise,
+) -> Sums:
+    r"""Compute $\sum_l \psi(x_{ijl})$ and $\sum_l w_{ijl} \psi(x_{ijl}) + (1 - w_{ijl}) z_{il}$.
+
+    Here $x_{ij} = q_i - s_i c_j$, and $z$ are the terms of the queries' own entities. The same differences serve both.
+
+    :param q: the queries
+    :param c: the candidates
+    :param s: the scales, or ``None``
+    :param own: $z$, of the shape of the queries
+    :param rule: gives the weights
+    :param value: $\psi$, in place
+    :param derivative: $\psi'$, in place
+
+    :returns: the sums for each pair
+    """
+    apply: Callable[..., Sums] = _Sums.apply
+    return apply(q, c, s, own, rule, value, derivative)
+
+
+def mixed_products(q: FloatTensor, c: FloatTensor, own: FloatTensor, rule: Mixing) -> Sums:
+    r"""Compute $\sum_l q_{il} c_{jl}$ and $\sum_l w_{ijl} q_{il} c_{jl} + (1 - w_{ijl}) z_{il}$.
+
+    :param q: the queries
+    :param c: the candidates
+    :param own: $z$, the terms of the queries' own entities, of the shape of the queries
+    :param rule: gives the weights
+
+    :returns: the sums for each pair
+    """
+    apply: Callable[..., Sums] = _Products.apply
+    return apply(q, c, own, rule)
+
+
+def _gradient_of_own(gradients: Sums, like: FloatTensor) -> FloatTensor:
+    """Give what would be the gradient of the own terms if all factors were 0."""
+    plain, mixed = (gradient.sum(dim=-1, keepdim=True) for gradient in gradients)
+    return (plain + mixed).expand(like.shape).clone()
+
+
+class _Sums(torch.autograd.Function):
+    """Function and gradients of :func:`mixed_sums`; there is none for the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: FloatTensor,
+        c: FloatTensor,
+        s: FloatTensor | None,
+        own: FloatTensor,
+        rule: Mixing,
+        value: Elementwise,
+        derivative: Elementwise,
+    ) -> Sums:
+        """Compute the sums."""
+        ctx.save_for_backward(q, c, s)
+        ctx.rule, ctx.derivative = rule, derivative
+        layout, buffer = rule.layout, Buffer(q)
+        plain, mixed = layout.empty(q, c), layout.empty(q, c)
+        for block, difference in layout.differences(q, c, s):
+            x = value(difference)
+            torch.sum(x, dim=-1, out=plain[block])
+            torch.lerp(own[block[:-1]].unsqueeze(-2), x, rule.of(block, buffer), out=x)
+            torch.sum(x, dim=-1, out=mixed[block])
+        return plain, mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: FloatTensor) -> Gradients:
+        """Compute the gradients."""
+        q, c, s = ctx.saved_tensors
+        rule: Mixing = ctx.rule
+        layout, buffer = rule.layout, Buffer(q)
+        grad_q, grad_c = torch.zeros_like(q), torch.zeros_like(c)
+        grad_s = None if s is None else torch.zeros_like(s)
+        grad_own = _gradient_of_own((gradients[0], gradients[1]), q)
+        for block, difference in layout.differences(q, c, s):
+            rows = block[:-1]
+            factors = rule.factors(block, (gradients[0], gradients[1]), buffer)
+            grad_own[rows] -= factors.sum(dim=-2)
+            x = ctx.derivative(difference).mul_(factors)
+            grad_q[rows] += x.sum(dim=-2)
+            if s is not None and grad_s is not None:
+                grad_s[rows] -= torch.mul(x, layout.candidates(c, block), out=factors).sum(dim=-2)
+                x *= s[rows].unsqueeze(-2)
+            layout.subtract_from_candidates(grad_c, block, x)
+        return grad_q, grad_c, grad_s, grad_own, None, None, None
+
+
+class _Products(torch.autograd.Function):
+    """Function and gradients of :func:`mixed_products`; there is none for the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, q: FloatTensor, c: FloatTensor, own: FloatTensor, rule: Mixing) -> Sums:
+        """Compute the sums."""
+        ctx.save_for_backward(q, c)
+        ctx.rule = rule
+        layout, buffer = rule.layout, Buffer(q)
+        plain, mixed = layout.empty(q, c), layout.empty(q, c)
+        zeros = q.new_zeros(()).expand(q.shape)
+        for block, x in layout.differences(zeros, c, None):
+            # x is -c
+            rows = block[:-1]
+            x.mul_(q[rows].unsqueeze(-2))
+            torch.sum(x, dim=-1, out=plain[block])
+            torch.lerp(-own[rows].unsqueeze(-2), x, rule.of(block, buffer), out=x)
+            torch.sum(x, dim=-1, out=mixed[block])
+        return plain.neg_(), mixed.neg_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: FloatTensor) -> Gradients:
+        """Compute the gradients."""
+        q, c = ctx.saved_tensors
+        rule: Mixing = ctx.rule
+        layout, buffer = rule.layout, Buffer(q)
+        grad_q, grad_c = torch.zeros_like(q), torch.zeros_like(c)
+        grad_own = _gradient_of_own((gradients[0], gradients[1]), q)
+        for block, x in layout.differences(q.new_zeros(()).expand(q.shape), c, None):
+            # x is -c
+            rows = block[:-1]
+            factors = rule.factors(block, (gradients[0], gradients[1]), buffer)
+            grad_own[rows] -= factors.sum(dim=-2)
+            grad_q[rows] -= x.mul_(factors).sum(dim=-2)
+            layout.subtract_from_candidates(grad_c, block, factors.mul_(q[rows].unsqueeze(-2)))
+        return grad_q, grad_c.neg_(), grad_own, None
