@@ -1,6 +1,6 @@
 """Write ``docs/results/mmrns.md`` from the result files of ``benchmarks/mmrns_claim.py`` and ``mmrns_speed.py``.
 
-It works on what is finished so far. A file ``docs/results/mmrns_reading.md`` is included if it is there: our reading of
+It works on what is finished so far. A file ``docs/results/mmrns/reading.txt`` is included if it is there: our reading of
 the numbers, written by hand.
 
 usage: python benchmarks/mmrns_report.py
@@ -14,9 +14,11 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from mmrns_claim import ARMS, MAIN
 
 TITLES = {"db15k": "DB15K", "fb15k237": "FB15k-237", "wn18rr": "WN18RR", "mkgw": "MKG-W"}
+
+#: the arms without a sampler of ours
+BASELINES = ("uniform", "self-adversarial")
 
 BUDGET = ["epochs", "every", "batch_size", "negatives", "pool", "dim", "carved"]
 
@@ -56,13 +58,15 @@ def table(runs: pd.DataFrame) -> str:
         for arm, group in runs.groupby("arm")
     }
     chosen = {arm: runs[(runs["arm"] == arm) & (runs["lr"] == lr)].set_index("seed") for arm, lr in best.items()}
-    for arm in [arm for arm in ARMS if arm in chosen]:
+    # baselines first, then as they were run
+    first = [arm for arm in BASELINES if arm in chosen]
+    for arm in first + [arm for arm in runs["arm"].unique() if arm not in BASELINES]:
         rows = chosen[arm]
         test = pd.DataFrame(rows["test"].tolist(), index=rows.index)
         cells = [arm, f"{best[arm]:g}", str(len(rows)), spread(test["mrr"])]
         cells += [f"{test[name].mean():.4f}" for name in ("hits_at_1", "hits_at_10")]
         cells.append("")
-        if arm not in MAIN[:2] and "self-adversarial" in chosen:
+        if arm not in BASELINES and "self-adversarial" in chosen:
             other = pd.Series({i: x["mrr"] for i, x in chosen["self-adversarial"]["test"].items()})
             difference = (test["mrr"] - other).dropna()
             cells[-1] = ", ".join(f"{x:+.4f}".replace("-", "\N{MINUS SIGN}") for x in difference)
