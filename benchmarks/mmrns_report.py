@@ -1,7 +1,7 @@
 """Write ``docs/results/mmrns.md`` from the result files of ``benchmarks/mmrns_claim.py`` and ``mmrns_speed.py``.
 
-It works on what is finished so far. A file ``docs/results/mmrns/reading.txt`` is included if it is there: our reading of
-the numbers, written by hand.
+It works on what is finished so far. A file ``docs/results/mmrns/reading.txt`` is included if it is there: our reading
+of the numbers, written by hand.
 
 usage: python benchmarks/mmrns_report.py
 """
