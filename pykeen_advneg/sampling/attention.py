@@ -126,12 +126,21 @@ class StructureBranch(nn.Module):
 
         :returns: shape: ``(n, m, entity_dim)``; ``(n, 1, entity_dim)`` if paired
         """
-        of_entity, of_relation = self.hidden.weight.split([entities.shape[1], relations.shape[1]], dim=1)
-        own = functional.linear(entities, of_entity, self.hidden.bias)
-        others = functional.linear(relations, of_relation)
+        own, others = self.first_layer(entities, relations)
         both = own.unsqueeze(1) + others.unsqueeze(1 if paired else 0)
         gate = torch.sigmoid(self.gate(functional.leaky_relu(both, NEGATIVE_SLOPE)))
         return gate * entities.unsqueeze(1)
+
+    def first_layer(self, entities: FloatTensor, relations: FloatTensor) -> tuple[FloatTensor, FloatTensor]:
+        """Give the two summands of the first layer.
+
+        :param entities: shape: ``(n, entity_dim)``
+        :param relations: shape: ``(m, relation_dim)``
+
+        :returns: shapes: ``(n, hidden_dim)``, ``(m, hidden_dim)``
+        """
+        of_entity, of_relation = self.hidden.weight.split([entities.shape[1], relations.shape[1]], dim=1)
+        return functional.linear(entities, of_entity, self.hidden.bias), functional.linear(relations, of_relation)
 
 
 class CrossModalAttention(nn.Module):

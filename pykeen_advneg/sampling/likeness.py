@@ -9,7 +9,8 @@ import torch
 from pykeen.typing import BoolTensor, FloatTensor, LongTensor
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Contents, CrossModalAttention
+from .attention import NEGATIVE_SLOPE, Contents, CrossModalAttention
+from .gated import gated_similarities
 
 __all__ = ["Groups", "Likeness", "likeness"]
 
@@ -155,15 +156,10 @@ def _compare_structure(
     counts: tuple[int, ...],
 ) -> FloatTensor:
     """Compare relation by relation: vectors are as long as those of the model."""
-
-    def compare(relation: FloatTensor, anchors: FloatTensor) -> FloatTensor:
-        z = network.branch(name, pool, relation, paired=False).squeeze(1)
-        similarities: FloatTensor = (anchors @ z.T) / _norms(z.norm(dim=-1), anchors)
-        return similarities
-
-    again = _is_too_much(len(relations) * pool.embedding.numel())
-    groups = zip(relations.split(1), own.split(counts), strict=True)
-    return torch.cat([_call(compare, again, relation, anchors) for relation, anchors in groups])
+    branch = network.structure
+    keep = torch.is_grad_enabled() and len(relations) * pool.embedding.numel() <= KEPT_ELEMENTS
+    layers = *branch.first_layer(pool.embedding, relations), branch.gate.weight, branch.gate.bias
+    return gated_similarities(own, pool.embedding, *layers, counts, NEGATIVE_SLOPE, TINY, keep)
 
 
 def _compare_guided(
