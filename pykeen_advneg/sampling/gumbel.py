@@ -10,6 +10,9 @@ from pykeen.typing import BoolTensor, FloatTensor, LongTensor
 __all__ = ["Draws", "draw", "draw_hard", "straight_through"]
 
 
+#: how many numbers a block of draws has: what fits into the cache of a CPU core
+BLOCK_ELEMENTS = 2**16
+
 #: what is less, relative to the most probable candidate, is as probable as this
 LEAST = 1e-20
 
@@ -44,18 +47,31 @@ def draw(log_q: FloatTensor, allowed: BoolTensor, k: int, temperature: float = 1
     """  # noqa: D400
     weights = _weights(log_q, allowed)
     b, p = log_q.shape
-    tiny = torch.finfo(log_q.dtype).tiny
     soft = log_q.new_empty(b, k, p)
     places, valid = torch.empty(b, k, dtype=torch.long, device=log_q.device), allowed.new_empty(b, k)
-    for n in range(k):
-        y = weights / _exponential(weights)
-        largest, place = y.max(dim=1, keepdim=True)
-        places[:, n : n + 1], valid[:, n : n + 1] = place, largest > 0
-        if temperature != 1:
-            y.div_(largest.clamp_(min=tiny)).pow_(1 / temperature)
-        torch.div(y, y.sum(dim=1, keepdim=True).clamp_(min=tiny), out=soft[:, n])
-        weights.scatter_(1, place, 0.0)
+    size = max(1, BLOCK_ELEMENTS // p)
+    for start in range(0, b, size):
+        block = slice(start, start + size)
+        _draw_block(weights[block], soft[block], places[block], valid[block], temperature)
     return Draws(places, valid, soft)
+
+
+def _draw_block(
+    weights: FloatTensor, soft: FloatTensor, places: LongTensor, valid: BoolTensor, temperature: float
+) -> None:
+    """Draw for some rows, into tensors; weights are 0 thereafter where a candidate was drawn."""
+    tiny = torch.finfo(weights.dtype).tiny
+    noise, quotients = torch.empty_like(weights), torch.empty_like(weights)
+    for n in range(soft.shape[1]):
+        # -E, so that the largest y is the smallest quotient; the sign falls out with the sum
+        y = torch.div(weights, noise.uniform_().log_(), out=quotients)
+        smallest, place = y.min(dim=1, keepdim=True)
+        places[:, n : n + 1], valid[:, n : n + 1] = place, smallest < 0
+        if temperature != 1:
+            y.div_(smallest.clamp_(max=-tiny)).pow_(1 / temperature)
+        total = y.sum(dim=1, keepdim=True)
+        torch.div(y, total.clamp_(max=-tiny) if temperature == 1 else total.clamp_(min=tiny), out=soft[:, n])
+        weights.scatter_(1, place, 0.0)
 
 
 def draw_hard(log_q: FloatTensor, allowed: BoolTensor, k: int) -> Draws:
@@ -96,33 +112,50 @@ class _StraightThrough(torch.autograd.Function):
     """Zeros, whose gradient is that of the scores of soft draws."""
 
     @staticmethod
-    def forward(ctx: Any, log_q: FloatTensor, slopes: FloatTensor) -> FloatTensor:
+    def forward(
+        ctx: Any, log_q: FloatTensor, soft: FloatTensor, gradients: FloatTensor, candidates: FloatTensor
+    ) -> FloatTensor:
         """Give a zero for each draw."""
-        ctx.save_for_backward(slopes)
-        return slopes.new_zeros(slopes.shape[:2])
+        ctx.save_for_backward(soft, gradients, candidates)
+        return soft.new_zeros(soft.shape[:2])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: FloatTensor) -> tuple[FloatTensor, None]:
-        """Sum up the slopes of all draws."""
-        (slopes,) = ctx.saved_tensors
-        return torch.bmm(grad.unsqueeze(1), slopes).squeeze(1), None
+    def backward(ctx: Any, grad: FloatTensor) -> tuple[FloatTensor, None, None, None]:
+        """Sum up the slopes of all draws, some rows at a time."""
+        soft, gradients, candidates = ctx.saved_tensors
+        b, k, p = soft.shape
+        result = soft.new_empty(b, p)
+        size = max(1, BLOCK_ELEMENTS // (k * p))
+        for start in range(0, b, size):
+            block = slice(start, start + size)
+            weighted = gradients[block] * grad[block].unsqueeze(-1)
+            slopes = (weighted.flatten(0, 1) @ candidates.T).view(-1, k, p)
+            slopes -= torch.linalg.vecdot(slopes, soft[block]).unsqueeze(-1)
+            torch.sum(slopes.mul_(soft[block]), dim=1, out=result[block])
+        return result, None, None, None
 
 
-def straight_through(log_q: FloatTensor, slopes: FloatTensor, temperature: float = 1.0) -> FloatTensor:
+def straight_through(
+    log_q: FloatTensor,
+    soft: FloatTensor,
+    gradients: FloatTensor,
+    candidates: FloatTensor,
+    temperature: float = 1.0,
+) -> FloatTensor:
     r"""Give zeros which, added to the scores of drawn negatives, carry their gradient to the distribution.
 
     The representation of draw $n$ is $\sum_j Y_{nj} e_j$ with the one-hot $Y_n = \mathrm{onehot}(j_n) - sg(y_n) + y_n$
-    ($sg$: no gradient). With $a_j = \partial s_n / \partial e \cdot e_j$,
+    ($sg$: no gradient). With $a_{nj} = \partial s_n / \partial e \cdot e_j$,
 
-    $$\frac{\partial s_n}{\partial \log q_j} = \frac{y_{nj}}{\tau} \Big( a_j - \sum_i y_{ni} a_i \Big),$$
-
-    which is the slope over $\tau$.
+    $$\frac{\partial s_n}{\partial \log q_j} = \frac{y_{nj}}{\tau} \Big( a_{nj} - \sum_i y_{ni} a_{ni} \Big).$$
 
     :param log_q: with gradient, shape: ``(b, p)``
-    :param slopes: shape: ``(b, k, p)``
+    :param soft: the soft draws $y$, shape: ``(b, k, p)``
+    :param gradients: of the scores by the representations of the draws, shape: ``(b, k, d)``
+    :param candidates: the representations $e$ of the pool, shape: ``(p, d)``
     :param temperature: $\tau$
 
     :returns: zeros, shape: ``(b, k)``
     """
-    return cast(FloatTensor, _StraightThrough.apply(log_q / temperature, slopes))  # type: ignore[no-untyped-call]
+    return cast(FloatTensor, _StraightThrough.apply(log_q / temperature, soft, gradients, candidates))  # type: ignore[no-untyped-call]

@@ -37,7 +37,7 @@ from .mmrns_checks import check_settings
 from .pools import KnownAnswers
 from .proposals import PooledNegatives
 from .sides import Side, draw_columns, head_probability
-from .vectors import Vectors, score_slopes, undisturbed
+from .vectors import Vectors, score_directions, undisturbed
 
 __all__ = ["Gradient", "MMRNSNegativeSampler", "Objective"]
 
@@ -381,8 +381,10 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         if torch.is_grad_enabled():
             branches = self._branches(values, negatives.positives, negatives.column, negatives.pool)
             log_q = log_mixture(branches, self.exploration_factor)
-            slopes = score_slopes(scorer, negatives, negatives.pool, negatives.soft)
-            plain = plain + straight_through(log_q, slopes, self.gumbel_temperature)
+            for rows, gradients, candidates in score_directions(scorer, negatives, negatives.pool):
+                own, soft = (x if rows is None else x[rows] for x in (log_q, negatives.soft))
+                zeros = straight_through(own, soft, gradients, candidates, self.gumbel_temperature)
+                plain = plain + zeros if rows is None else plain.index_add(0, rows, zeros)
         return Scores(positives, plain, tuple(values.values()))
 
     # docstr-coverage: inherited

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from pykeen.nn.representation import Representation
@@ -15,7 +16,7 @@ from ..queries import Slot, each
 from ..queries.broadcasting import broadcast
 from ..scoring import Scorer
 
-__all__ = ["Vectors", "as_vectors", "score_slopes", "undisturbed"]
+__all__ = ["Directions", "Vectors", "as_vectors", "score_directions", "undisturbed"]
 
 
 def as_vectors(slot: Slot) -> FloatTensor:
@@ -93,42 +94,40 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def score_slopes(scorer: Scorer, negatives: Negatives, pool: LongTensor, soft: FloatTensor) -> FloatTensor:
-    r"""Compute how the scores of drawn negatives change with the logarithm of the probability of each candidate.
+class Directions(NamedTuple):
+    """How the scores of drawn negatives depend on the representations in the corrupted slot."""
 
-    $$\frac{\partial s_n}{\partial \log q_j} = y_{nj} \Big( a_j - \sum_i y_{ni} a_i \Big), \qquad
-      a_j = \frac{\partial s_n}{\partial e} \cdot e_j,$$
+    #: which positives these are, shape: ``(n,)``; ``None``: all
+    rows: LongTensor | None
 
-    cf. :func:`pykeen_advneg.sampling.gumbel.straight_through`; representations are those of evaluation mode.
+    #: the gradients of the scores, shape: ``(n, k, d)``
+    gradients: FloatTensor
+
+    #: the representations of the pool, shape: ``(p, d)``
+    candidates: FloatTensor
+
+
+def score_directions(scorer: Scorer, negatives: Negatives, pool: LongTensor) -> list[Directions]:
+    """Differentiate the scores of drawn negatives by what they are drawn from, in evaluation mode.
 
     :param scorer: of the model
     :param negatives: the negatives which were drawn, with one side for each positive
     :param pool: the candidates, shape: ``(p,)``
-    :param soft: the soft draws $y$, shape: ``(b, k, p)``
 
-    :returns: shape: ``(b, k, p)``
+    :returns: one for all positives, or one for each side, where the model has other representations there
     """
     columns = negatives.column.squeeze(-1)
     with torch.no_grad(), undisturbed(scorer.model):
-        rows = {c: (columns == c).nonzero().squeeze(-1) for c in columns.unique().tolist()}
-        gradients = {c: _score_gradients(scorer, negatives.positives[i], negatives.ids[i], c) for c, i in rows.items()}
-        candidates = {c: _candidates(scorer, negatives.positives[:1], pool, c) for c in rows}
-        if scorer.lookups.are_same:
-            both = soft.new_empty(*soft.shape[:2], next(iter(candidates.values())).shape[1])
-            for c, i in rows.items():
-                both[i] = gradients[c]
-            return _slopes(both, next(iter(candidates.values())), soft)
-        slopes = torch.empty_like(soft)
-        for c, i in rows.items():
-            slopes[i] = _slopes(gradients[c], candidates[c], soft[i])
-    return slopes
-
-
-def _slopes(gradients: FloatTensor, candidates: FloatTensor, soft: FloatTensor) -> FloatTensor:
-    """Compute the slopes from the gradients of scores, shape: ``(n, k, d)``, and candidates, shape: ``(p, d)``."""
-    products = (gradients.flatten(0, 1) @ candidates.T).view_as(soft)
-    means = torch.linalg.vecdot(products, soft).unsqueeze(-1)
-    return products.sub_(means).mul_(soft)
+        found = []
+        for column in columns.unique().tolist():
+            rows = (columns == column).nonzero().squeeze(-1)
+            gradients = _score_gradients(scorer, negatives.positives[rows], negatives.ids[rows], column)
+            found.append(Directions(rows, gradients, _candidates(scorer, negatives.positives[:1], pool, column)))
+    if not scorer.lookups.are_same:
+        return found
+    gradients = torch.cat([each_side.gradients for each_side in found])
+    order = torch.cat([each_side.rows for each_side in found if each_side.rows is not None])
+    return [Directions(None, torch.empty_like(gradients).index_copy_(0, order, gradients), found[0].candidates)]
 
 
 def _candidates(scorer: Scorer, positive: LongTensor, pool: LongTensor, column: int) -> FloatTensor:
