@@ -52,6 +52,13 @@ ARMS: Mapping[str, tuple[float, str, dict[str, Any], bool]] = {
     # not 0, which times minus infinity, the score of a masked negative, is no number in `nssa`
     "uniform": (1e-9, "basic", dict(filtered=True, filterer="exact"), False),
     "self-adversarial": (0.5, "basic", dict(filtered=True, filterer="exact"), False),
+    # what sharing a pool does by itself
+    "uniform from the pool": (
+        0.5,
+        "mmrns",
+        dict(exploration=1e6, exploration_schedule="constant", gradient="detached", contrast_weight=0.0),
+        False,
+    ),
     "mmrns, no features": (0.5, "mmrns", dict(), False),
     "mmrns, text": (0.5, "mmrns", dict(), True),
     "mmrns, text, released weights": (0.5, "mmrns", dict(variant="released"), True),

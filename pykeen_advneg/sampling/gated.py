@@ -35,7 +35,6 @@ class _GatedSimilarities(torch.autograd.Function):
         own: FloatTensor,
         others: FloatTensor,
         weight: FloatTensor,
-        bias: FloatTensor,
         counts: tuple[int, ...],
         slope: float,
         tiny: float,
@@ -50,12 +49,12 @@ class _GatedSimilarities(torch.autograd.Function):
         for i, count in enumerate(counts):
             rows = slice(start, start := start + count)
             gate = gates[i if keep else 0]
-            _gate(functional.leaky_relu_(own + others[i], slope), weight, bias, gate)
+            _gate(functional.leaky_relu_(own + others[i], slope), weight, gate)
             torch.mul(entities, gate, out=z)
             norms[i] = torch.linalg.vector_norm(z, dim=-1)
             torch.mm(anchors[rows], z.T, out=result[rows])
             result[rows] /= norms[i] * lengths[rows] + tiny
-        ctx.save_for_backward(anchors, entities, own, others, weight, bias, norms, lengths, gates if keep else None)
+        ctx.save_for_backward(anchors, entities, own, others, weight, norms, lengths, gates if keep else None)
         ctx.counts, ctx.slope, ctx.tiny = counts, slope, tiny
         return result
 
@@ -63,16 +62,15 @@ class _GatedSimilarities(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: FloatTensor) -> tuple[FloatTensor | None, ...]:
         """Compute the gradients by anchors, candidates, both layers."""
-        anchors, entities, own, others, weight, bias, norms, lengths, gates = ctx.saved_tensors
+        anchors, entities, own, others, weight, norms, lengths, gates = ctx.saved_tensors
         of_anchors, of_others = torch.empty_like(anchors), torch.empty_like(others)
-        of_entities, of_own = torch.zeros_like(entities), torch.zeros_like(own)
-        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        of_entities, of_own, of_weight = map(torch.zeros_like, (entities, own, weight))
         work, of_z, of_hidden = torch.empty_like(entities), torch.empty_like(entities), torch.empty_like(own)
         start = 0
         for i, count in enumerate(ctx.counts):
             rows = slice(start, start := start + count)
             hidden = functional.leaky_relu_(own + others[i], ctx.slope)
-            gate = gates[i] if gates is not None else _gate(hidden, weight, bias, torch.empty_like(entities))
+            gate = gates[i] if gates is not None else _gate(hidden, weight, torch.empty_like(entities))
             scaled = grad[rows] / (norms[i] * lengths[rows] + ctx.tiny)
             torch.mul(entities, gate, out=work)
             torch.mm(scaled, work, out=of_anchors[rows])
@@ -80,18 +78,17 @@ class _GatedSimilarities(torch.autograd.Function):
             of_entities.addcmul_(of_z, gate)
             torch.ops.aten.sigmoid_backward.grad_input(of_z.mul_(entities), gate, grad_input=work)
             of_weight.addmm_(work.T, hidden)
-            of_bias += work.sum(dim=0)
             torch.mm(work, weight, out=of_hidden)
             # of the result, which has the sign of the argument
             torch.ops.aten.leaky_relu_backward.grad_input(of_hidden, hidden, ctx.slope, True, grad_input=hidden)
             of_own += hidden
             torch.sum(hidden, dim=0, out=of_others[i])
-        return of_anchors, of_entities, of_own, of_others, of_weight, of_bias, None, None, None, None
+        return of_anchors, of_entities, of_own, of_others, of_weight, None, None, None, None
 
 
-def _gate(hidden: FloatTensor, weight: FloatTensor, bias: FloatTensor, out: FloatTensor) -> FloatTensor:
+def _gate(hidden: FloatTensor, weight: FloatTensor, out: FloatTensor) -> FloatTensor:
     """Compute a gate into a tensor."""
-    return torch.addmm(bias, hidden, weight.T, out=out).sigmoid_()
+    return torch.mm(hidden, weight.T, out=out).sigmoid_()
 
 
 def gated_similarities(
@@ -121,7 +118,8 @@ def gated_similarities(
 
     :returns: shape: ``(b, p)``
     """
-    return cast(
-        FloatTensor,
-        _GatedSimilarities.apply(anchors, entities, own, others, weight, bias, counts, slope, tiny, keep),  # type: ignore[no-untyped-call]
-    )
+    # a first layer whose last number is 1 makes the bias a column of the matrix: no passes of its own
+    one, zero = own.new_ones(len(own), 1), others.new_zeros(len(others), 1)
+    layers = torch.cat([own, one], dim=1), torch.cat([others, zero], dim=1), torch.cat([weight, bias[:, None]], dim=1)
+    result = _GatedSimilarities.apply(anchors, entities, *layers, counts, slope, tiny, keep)  # type: ignore[no-untyped-call]
+    return cast(FloatTensor, result)
