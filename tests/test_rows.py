@@ -232,8 +232,9 @@ def unconstrained(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_all_rows_are_constrained(optimizer: str, tmp_path: Path) -> None:
-    """In the first step those which no batch ever has, too; later, only the rows of the batch are."""
+def test_all_rows_are_constrained(optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first step those which no batch ever has, too, part by part; later, only the rows of the batch are."""
+    monkeypatch.setattr(rows, "CONSTRAINED_AT_ONCE", NUM_ENTITIES - 7)
     constrainer, watch = Counting(), Watch()
     loop = make_loop(optimizer=optimizer, loop_kwargs={"warm_start": unconstrained(tmp_path)})
     loop.model.entity_representations[0].constrainer = constrainer
@@ -248,8 +249,8 @@ def test_all_rows_are_constrained(optimizer: str, tmp_path: Path) -> None:
     train(loop, callbacks=[Forget(), watch])
     assert watch.normed == [False] + [True] * 5
     assert is_normed(entities_of(loop))
-    first, *others = constrainer.sizes
-    assert first == NUM_ENTITIES
+    first, second, *others = constrainer.sizes
+    assert (first, second) == (NUM_ENTITIES - 7, 7)
     states = [*watch.entities[1:], entities_of(loop)]
     changed = [int((x != y).any(dim=-1).sum()) for x, y in itertools.pairwise(states)]
     assert len(others) == len(changed) == 5

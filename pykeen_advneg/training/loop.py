@@ -24,7 +24,7 @@ from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
 from .losses import check_correction
-from .resumption import describe, describe_settings
+from .resumption import describe, describe_settings, restore_weights
 from .rows import row_wise
 from .runs import Clipping, Run, cheap_collection, fast_validation
 
@@ -252,7 +252,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         if not run.probing:
             self._sampler = sampler
         if self._warm_start is not None and not run.continued:
-            self.model.load_state_dict(self._warm_start)
+            restore_weights(self.model, self._warm_start)
         if self.pretraining_epochs:
             run.pretraining_sampler = make_sampler(
                 self.pretraining_sampler, self.pretraining_sampler_kwargs, triples_factory
