@@ -259,6 +259,22 @@ def test_all_rows_are_constrained(optimizer: str, tmp_path: Path, monkeypatch: p
         assert 0 < number <= size <= 2 * BATCH_SIZE + 5
 
 
+def test_model_is_pickled_during_training(tmp_path: Path) -> None:
+    """With the constrainer of the host, and not with one which belongs to the loop."""
+    loop = make_loop()
+    constrainer = loop.model.entity_representations[0].constrainer
+
+    class Save(TrainingCallback):
+        def post_epoch(self, **kwargs: Any) -> None:
+            assert self.model.entity_representations[0].constrainer is not constrainer
+            torch.save(self.model, tmp_path / "model.pt")
+
+    train(loop, callbacks=Save())
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert loaded.entity_representations[0].constrainer is constrainer
+    assert same(loaded.state_dict(), loop.model.state_dict())
+
+
 def test_second_training_constrains_all_rows_again(tmp_path: Path) -> None:
     """Its weights are those of the file once more."""
     loop = make_loop(loop_kwargs={"warm_start": unconstrained(tmp_path)})

@@ -46,6 +46,14 @@ class _RowConstrainer:
             return x
         return x.index_copy_(0, rows, self.constrainer(x.index_select(0, rows)))
 
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """Let a model which is pickled during training, by a callback, have the constrainer that it will have after."""
+        return _same, (self.constrainer,)
+
+
+def _same(x: object) -> object:
+    return x
+
 
 @contextmanager
 def row_wise(model: Model, optimizer: Callable[[], Optimizer | None]) -> Iterator[None]:
