@@ -18,6 +18,7 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen.utils import set_random_seed
 from torch import Tensor, nn
 
+from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.optim import RowAdagrad, RowOptimizer
 from pykeen_advneg.testing.graphs import same
 from pykeen_advneg.training import AdversarialTrainingLoop, rows
@@ -390,3 +391,10 @@ def test_pretraining() -> None:
     # the last nine are those of the steps
     assert [size == NUM_ENTITIES for size in constrainer.sizes[-9:]] == [i in {0, 3} for i in range(9)]
     assert is_normed(entities_of(loop))
+
+
+def test_sparse_adam_is_refused() -> None:
+    """Small tables have dense gradients, which it does not take: it would fail in its first step."""
+    loop = make_loop(optimizer="sparseadam")
+    with pytest.raises(ConfigurationError, match="choose 'rowadam'"):
+        train(loop)

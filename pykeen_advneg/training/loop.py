@@ -14,6 +14,7 @@ from pykeen.constants import PYKEEN_CHECKPOINTS
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.weights import loss_weighter_resolver
+from torch.optim import SparseAdam
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
@@ -136,6 +137,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self._stopper = given["stopper"]
         self._best = None
         self._check_numbers(given)
+        self._check_optimizer()
         if not given["continue_training"]:
             # the host would count on from the epochs of an earlier training, and run too few
             self._epoch, self.losses_per_epochs = 0, []
@@ -161,6 +163,12 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             for optimizer in self._sampler.optimizers():
                 optimizer.state.clear()
         return losses
+
+    def _check_optimizer(self) -> None:
+        if isinstance(self.optimizer, SparseAdam):
+            raise ConfigurationError(
+                "optimizer='sparseadam' takes sparse gradients only, which small tables do not have; choose 'rowadam'."
+            )
 
     def _check_numbers(self, given: Mapping[str, Any]) -> None:
         for name in ("batch_size", "sub_batch_size"):
