@@ -1,4 +1,4 @@
-"""The strong plain baselines, tuned and measured: the recipes ``baseline_*``, as they are or with other settings.
+"""The plain baselines, tuned and measured: the recipes ``baseline_*``, as they are or with other settings.
 
 A run trains a recipe through PyKEEN's pipeline; every five epochs it is validated (filtered MRR, realistic rank, all
 entities, both sides), and the best epoch is restored. One JSON line a run is appended to ``OUT/RECIPE.jsonl``, tuning

@@ -59,12 +59,13 @@ on the rows of a batch, no filter and no inverse triples.
 | EMU | mutated negatives, one mask for each negative of a chunk |
 | EMU, a mask for each pair | the same with the masks of the paper |
 
-Each arm and dimension has its own learning rate, the best of the same grid by validation MRR with seed 0; then the
-other seeds are run with it. Test results are those of the epoch with the best validation MRR: filtered, realistic rank,
-all entities, both sides. Differences are paired by seed; the interval is the 95 % interval of a paired t test.
-Evaluation triples with entities which are not in the training triples are left out, as PyKEEN does. Dimensions of
-ComplEx and RotatE are complex numbers. Seconds are those of training, without validation, on one thread of a machine
-which did other work, and only give an idea.
+Each arm and dimension has its own learning rate, the best of those which were tried with it, by validation MRR with
+seed 0 (all are listed under each table); then the other seeds are run with it. Where the best is the lowest or
+highest which was tried, the table says so: another may be better. Test results are those of the epoch with the best
+validation MRR: filtered, realistic rank, all entities, both sides. Differences are paired by seed; the interval is
+the 95 % interval of a paired t test. Evaluation triples with entities which are not in the training triples are left
+out, as PyKEEN does. Dimensions of ComplEx and RotatE are complex numbers. Seconds are those of training, without
+validation, on one thread of a machine which did other work, and only give an idea.
 
 The result files, one JSON line a run, tuning included, are beside this page in `emu/`.
 `python benchmarks/emu_report.py` writes the page from them.
@@ -119,8 +120,17 @@ def groups(runs: pd.DataFrame) -> Iterator[tuple[str, str, int, pd.DataFrame]]:
                 yield model, arm, int(dim), own[own["dim"] == dim]
 
 
-def table(runs: pd.DataFrame) -> str:
-    """Write the table of a setting."""
+def edge(tuned: pd.DataFrame, model: str, arm: str, dim: int, rate: float) -> str:
+    """Say whether a learning rate is the lowest or highest of those which were tried."""
+    rows = tuned[(tuned["model"] == model) & (tuned["arm"] == arm) & (tuned["dim"] == dim)]
+    rates = set(rows.loc[rows["seed"] == 0, "lr"])
+    if len(rates) == 1:
+        return " (the only one)"
+    return " (lowest)" if rate == min(rates) else " (highest)" if rate == max(rates) else ""
+
+
+def table(runs: pd.DataFrame, tuned: pd.DataFrame) -> str:
+    """Write the table of a setting, from the runs which were chosen and from all."""
     titles = [
         *("model", "arm", "dimension", "learning rate", "seeds", "test MRR", "test hits@10", "best epochs"),
         *("seconds", "MRR less cross-entropy, same dimension"),
@@ -133,7 +143,8 @@ def table(runs: pd.DataFrame) -> str:
             MODELS[model],
             ARMS[arm],
             str(dim),
-            f"{first['lr']:g}" + (f", L3 {first['l3']:g}" if first["l3"] else ""),
+            f"{first['lr']:g}{edge(tuned, model, arm, dim, first['lr'])}"
+            + (f", L3 {first['l3']:g}" if first["l3"] else ""),
             str(len(own)),
             spread(own),
             spread(rows["test_hits_at_10"]),
@@ -191,9 +202,12 @@ def panels(models: list[str], label: str) -> tuple[Figure, list[Any]]:
     return figure, axes
 
 
-def draw_dimensions(runs: pd.DataFrame) -> Figure:
-    """Draw the test MRR against the dimension, with and without EMU."""
-    models = [model for model in MODELS if model in set(runs["model"])]
+def draw_dimensions(runs: pd.DataFrame) -> Figure | None:
+    """Draw the test MRR against the dimension, with and without EMU, of models with several dimensions."""
+    dims = runs[runs["arm"].isin(SCALED)].groupby("model")["dim"].nunique()
+    models = [model for model in MODELS if dims.get(model, 0) > 1]
+    if not models:
+        return None
     figure, axes = panels(models, "test MRR")
     style = styles(list(ARMS.values()))
     for panel, model in zip(axes, models, strict=True):
@@ -267,11 +281,12 @@ def section(dataset: str, source: Path, seeds: int) -> Iterator[str]:
             yield "No run with seed 0 is finished yet.\n"
             continue
         yield missing(best, seeds)
-        yield table(best)
+        yield table(best, rows)
         answers = "\n".join(answer(best))
         if answers:
             yield answers + "\n"
-        figures = {"dimensions": draw_dimensions(best), "arms": draw_arms(best)}
+        scaled = draw_dimensions(best)
+        figures = ({} if scaled is None else {"dimensions": scaled}) | {"arms": draw_arms(best)}
         for model in (model for model in MODELS if model in set(best["model"])):
             for x in ("epoch", "seconds"):
                 figures[f"{x}-{model}"] = draw_curves(best[best["model"] == model], x)

@@ -44,7 +44,7 @@ usage: `python benchmarks/engine_quality.py --dataset wn18rr --epochs 10`,
 """
 
 BASELINES = """\
-# Strong plain baselines
+# Plain baselines
 
 Made by `python benchmarks/engine_report.py` from the result files in `baselines/`, which
 `benchmarks/baselines.py` writes.

@@ -81,7 +81,7 @@ def _root(
 
 @app.command("list")
 def list_registered() -> None:
-    """List the negative samplers, training loops, filterers and evaluators that PyKEEN knows by name.
+    """List the negative samplers, training loops, filterers, evaluators and optimizers that PyKEEN knows by name.
 
     Those of this package and of other plugins come first.
     """

@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from .filtering import TripleIndex
 from .queries import query_form
+from .queries.lookups import forget_encodings
 from .ranking import AnswerRanker
 from .scoring import Scorer
 
@@ -220,6 +221,8 @@ class FastRankBasedEvaluator(RankBasedEvaluator):
             raise ValueError("mapped_triples is empty, maybe after a restriction; pass at least one triple.")
         model.eval()
         model = model.to(device)
+        # whoever loaded weights since the last evaluation, maybe PyKEEN's own stopper, left old encodings behind
+        forget_encodings(model)
         index = self._get_index(mapped_triples, device) if self.filtered else None
         triples = mapped_triples.to(device)
         batch_size = batch_size or self._default_batch_size or self._choose_batch_size(model, device)

@@ -122,7 +122,9 @@ class Negatives:
         return cls(positives=positives, ids=ids, column=column, mask=mask)
 
     def narrow(self, start: int, stop: int) -> Negatives:
-        """Cut out the negatives of the positives ``start:stop``, which share ids as before, where whole chunks are cut.
+        """Cut out the negatives of the positives ``start:stop``.
+
+        They share ids as before if whole chunks are cut, or a part of one.
 
         :param start: the first positive
         :param stop: the one after the last
@@ -134,7 +136,7 @@ class Negatives:
         ids, log_q, chunk_size = self.ids, self.log_q, self.chunk_size
         if len(ids) == 1:
             chunk_size = min(stop, len(self)) - start
-        elif start % chunk_size == 0:
+        elif start % chunk_size == 0 or stop <= (start // chunk_size + 1) * chunk_size:
             rows = slice(start // chunk_size, -(-stop // chunk_size))
             ids, log_q = ids[rows], None if log_q is None else log_q[rows]
         else:

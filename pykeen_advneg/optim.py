@@ -11,6 +11,7 @@ rows of one element.
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, overload
@@ -37,10 +38,10 @@ class RowOptimizer(Optimizer, ABC):
         :param params: the parameters
         :param defaults: the settings; each has to be a positive number or zero
 
-        :raises ConfigurationError: if a setting is negative or not finite
+        :raises ConfigurationError: if a setting is no number, negative, or not finite
         """
         for name, value in defaults.items():
-            if not 0 <= value < float("inf"):
+            if not isinstance(value, numbers.Real) or not 0 <= value < float("inf"):
                 raise ConfigurationError(f"optimizer_kwargs has {name}={value!r}; choose a finite number from 0 on.")
         if not defaults["eps"]:
             raise ConfigurationError("optimizer_kwargs has eps=0, which divides by zero; choose a small number above.")

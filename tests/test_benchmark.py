@@ -20,6 +20,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pykeen.datasets import Nations
 from pykeen.models import DistMult
+from pykeen.regularizers import LpRegularizer, NoRegularizer
 from pykeen.training import SLCWATrainingLoop
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
@@ -337,6 +338,14 @@ def test_mmrns_beside_uniform_negatives(graph: Graph) -> None:
 def test_norms_of_distances(name: str, p: int, graph: Graph) -> None:
     model = arms.Work.of(tiny(models=(name,), regularizer="no")).make_model(graph.factory(), seed=0)
     assert model.interaction.p == p  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("given", "kind"), [("no", NoRegularizer), ("lp", LpRegularizer), (None, LpRegularizer)])
+def test_regulariser_replaces_the_own_one(given: str | None, kind: type, graph: Graph) -> None:
+    """That of ComplEx has parameters which others do not know."""
+    model = arms.Work.of(tiny(models=("complex",), regularizer=given)).make_model(graph.factory(), seed=0)
+    (entities,) = model.entity_representations  # type: ignore[attr-defined]
+    assert type(entities.regularizer) is kind
 
 
 def test_scaling_sweeps_one_size_at_a_time(graph: Graph) -> None:

@@ -77,6 +77,7 @@ def test_list_has_a_line_for_each_class(invoke):
     assert "needs" not in bernoulli
     # those of this package come first
     assert names.index("kbgan") < names.index("basic")
+    assert names.index("sparseadagrad") < names.index("adagrad")
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,13 @@ def test_two_masks() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(mutation_rate=1.5), r"mutation_rate=1\.5 must be from 0 to 1"),
+        (dict(mutation_rate="0.3"), r"mutation_rate='0\.3' must be a number from 0 to 1"),
+        (dict(num_negs_per_pos="8"), r"num_negs_per_pos='8' must be a whole number of at least 1"),
+        (dict(ce_weight="1"), r"ce_weight='1' must be a number of at least 0"),
+        (dict(filtered="no"), r"filtered='no' must be True or False"),
+        (dict(mutation_rate=1.5), r"mutation_rate=1\.5 must be a number from 0 to 1"),
         (dict(mutation_rate=float("nan")), "mutation_rate=nan"),
-        (dict(negative_label=-0.1), r"negative_label=-0\.1 must be from 0 to 1"),
+        (dict(negative_label=-0.1), r"negative_label=-0\.1 must be a number from 0 to 1"),
         (dict(ce_weight=-1), "ce_weight=-1"),
         (dict(ce_weight=float("inf")), "ce_weight=inf must be finite"),
         (dict(variant="cutmix"), r"variant='cutmix' is none of \('emu', 'mixup', 'labels_only', 'none'\)"),
@@ -220,7 +224,7 @@ def test_errors(kwargs: dict[str, Any], message: str) -> None:
 
 
 def test_rate_of_the_function() -> None:
-    with pytest.raises(ConfigurationError, match="rate=2 must be from 0 to 1"):
+    with pytest.raises(ConfigurationError, match="rate=2 must be a number from 0 to 1"):
         mutate(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 2)
 
 

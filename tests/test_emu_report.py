@@ -73,9 +73,20 @@ def test_the_best_setting_on_validation_is_taken(report: ModuleType, tmp_path: P
         line("emu", 1, 0.90, lr=0.3),
     ]
     text = page(report, tmp_path, lines, rest='{"arm": "ce", "se')
-    assert "| DistMult | EMU | 100 | 0.1 | 2 | 0.3100 ± 0.0141 | 0.6200 ± 0.0283 | 10, 10 | 20 |  |" in text
+    assert "| DistMult | EMU | 100 | 0.1 (lowest) | 2 | 0.3100 ± 0.0141 | 0.6200 ± 0.0283 | 10, 10 | 20 |  |" in text
     assert "| DistMult | EMU | 100 | 0.1: 0.2900; 0.3: 0.1000 |" in text
     assert "All arms below have all seeds." in text
+
+
+def test_rates_at_the_edge_are_marked(report: ModuleType, tmp_path: Path) -> None:
+    """Others may be better; a rate of another dimension has no say."""
+    lines = [line("ce", 0, mrr, lr=lr) for lr, mrr in ((0.01, 0.2), (0.1, 0.3), (1.0, 0.2))]
+    lines += [line("emu", 0, mrr, lr=lr) for lr, mrr in ((0.01, 0.2), (0.1, 0.3))]
+    lines += [line("ce", 0, mrr, lr=lr, dim=500) for lr, mrr in ((0.01, 0.3), (0.1, 0.2))]
+    text = page(report, tmp_path, lines)
+    assert "| cross-entropy | 100 | 0.1 | 1 |" in text
+    assert "| cross-entropy | 500 | 0.01 (lowest) | 1 |" in text
+    assert "| EMU | 100 | 0.1 (highest) | 1 |" in text
 
 
 def test_differences(report: ModuleType, tmp_path: Path) -> None:
@@ -86,7 +97,7 @@ def test_differences(report: ModuleType, tmp_path: Path) -> None:
     text = page(report, tmp_path, lines)
     assert f"+0.0200 [{MINUS}0.1071, +0.1471] |" in text
     assert f"- DistMult: EMU with 100 dimensions less cross-entropy with 500: {MINUS}0.0400 (1 seed)" in text
-    assert "0.1, L3 0.01" in text
+    assert "0.1 (the only one), L3 0.01" in text
     lacking = (
         "DistMult, cross-entropy, 500 dimensions: 1 of 2 seeds; DistMult, cross-entropy, L3, 100 dimensions: 1 of 2"
     )
@@ -102,7 +113,7 @@ def test_settings_are_not_mixed(report: ModuleType, tmp_path: Path) -> None:
     assert "No run with seed 0 is finished yet." in text
     assert all(f"### {title}" in text for title in ("10 epochs, 256", "20 epochs, 256", "10 epochs, 64"))
     names = {path.name for path in source.glob("*.png")}
-    kinds = ("dimensions", "arms", "epoch-distmult", "seconds-distmult")
+    kinds = ("arms", "epoch-distmult", "seconds-distmult")
     expected = {f"wn18rr-{setting}-{kind}.png" for setting in ("10-256", "20-256") for kind in kinds}
     assert expected <= names
     assert "wn18rr-3-256-arms.png" not in names
@@ -125,6 +136,7 @@ def test_pictures_show_the_numbers(report: ModuleType, tmp_path: Path) -> None:
     means = {each.get_label(): each.get_xydata().tolist() for each in panel.lines if each.get_linestyle() == "-"}
     assert means["cross-entropy"] == [pytest.approx([100, 0.25]), pytest.approx([500, 0.4])]
     assert means["EMU"] == [pytest.approx([100, 0.5])]
+    assert report.draw_dimensions(runs[runs["dim"] == 100]) is None
     (panel,) = report.draw_arms(runs).axes
     assert [patch.get_height() for patch in panel.patches] == pytest.approx([0.25, 0.5])
     # half of the seconds are over at half of the epochs

@@ -32,6 +32,7 @@ from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.queries import query_form
 from pykeen_advneg.queries.mutated import adds_up
 from pykeen_advneg.sampling import mutation
+from pykeen_advneg.sampling.emu import EMUNegativeSampler, Variant
 from pykeen_advneg.sampling.mutation import Mutation, bernoulli_weights, beta_weights, mutated_scores
 from pykeen_advneg.scoring import Scorer
 
@@ -279,6 +280,30 @@ def test_regularizers_see_a_batch_once(is_shared: bool) -> None:
         mutated_scores(Scorer(model), negatives, rule)
         torch.testing.assert_close(regularizer.pop_regularization_term(), expected)
         assert regularizer.training
+
+
+@pytest.mark.parametrize("variant", ["emu", "mixup", "labels_only"])
+@pytest.mark.parametrize("independent", [True, False])
+@pytest.mark.parametrize("base", ["shared", "basic"])
+def test_regularizers_see_the_plain_pass_only(variant: Variant, independent: bool, base: str) -> None:
+    """The same term, whatever the variant does with its further scores."""
+    model = DistMult(triples_factory=TRIPLES, random_seed=0, regularizer_kwargs=dict(weight=1.0)).train()
+    (regularizer,) = (m for m in model.modules() if isinstance(m, Regularizer))
+    sampler = EMUNegativeSampler(
+        mapped_triples=TRIPLES.mapped_triples,
+        num_entities=TRIPLES.num_entities,
+        num_relations=TRIPLES.num_relations,
+        num_negs_per_pos=5,
+        base=base,
+        variant=variant,
+        independent_passes=independent,
+    )
+    negatives = sampler.propose(TRIPLES.mapped_triples[:16])
+    plain, _ = sampler._passes(negatives) if independent else (negatives, None)
+    Scorer(model).both(plain)
+    expected = regularizer.pop_regularization_term()
+    sampler.score(Scorer(model), negatives)
+    torch.testing.assert_close(regularizer.pop_regularization_term(), expected)
 
 
 def test_batch_normalisation() -> None:

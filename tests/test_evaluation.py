@@ -370,6 +370,21 @@ def test_pipeline_with_early_stopping() -> None:
     assert dict(ours.metric_results.to_flat_dict()) == pytest.approx(dict(expected), rel=1e-6, abs=1e-6, nan_ok=True)
 
 
+def test_encodings_of_old_weights_are_not_evaluated() -> None:
+    """R-GCN keeps the encodings of its last call; PyKEEN's stopper loads the best weights and does not tell it."""
+    factory = Nations().training
+    model, other = (
+        model_resolver.make("rgcn", {"embedding_dim": 8, "random_seed": seed}, triples_factory=factory)
+        for seed in range(2)
+    )
+    before = FastRankBasedEvaluator().evaluate(model, factory.mapped_triples, use_tqdm=False)
+    model.load_state_dict(other.state_dict())
+    after = FastRankBasedEvaluator().evaluate(model, factory.mapped_triples, use_tqdm=False)
+    expected = RankBasedEvaluator().evaluate(other, factory.mapped_triples, use_tqdm=False)
+    assert after.get_metric("mrr") == pytest.approx(expected.get_metric("mrr"))
+    assert after.get_metric("mrr") != pytest.approx(before.get_metric("mrr"))
+
+
 def test_weights_and_mode_are_left_as_the_host_leaves_them() -> None:
     data = _dataset(Nations)
     model = TransE(triples_factory=data.training, random_seed=0).train()

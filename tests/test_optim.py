@@ -298,6 +298,7 @@ def test_scheduler(cls: type[RowOptimizer]) -> None:
         (RowAdam, "beta1", -0.5),
         (RowAdam, "beta2", 1.5),
         (RowAdam, "beta2", math.nan),
+        (SparseAdagrad, "lr", "0.1"),
     ],
 )
 def test_bad_settings(cls: type[RowOptimizer], name: str, value: float) -> None:

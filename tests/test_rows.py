@@ -18,6 +18,7 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen.utils import set_random_seed
 from torch import Tensor, nn
 
+from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.optim import RowAdagrad, RowOptimizer
 from pykeen_advneg.testing.graphs import same
 from pykeen_advneg.training import AdversarialTrainingLoop, rows
@@ -232,8 +233,9 @@ def unconstrained(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_all_rows_are_constrained(optimizer: str, tmp_path: Path) -> None:
-    """In the first step those which no batch ever has, too; later, only the rows of the batch are."""
+def test_all_rows_are_constrained(optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first step those which no batch ever has, too, part by part; later, only the rows of the batch are."""
+    monkeypatch.setattr(rows, "CONSTRAINED_AT_ONCE", NUM_ENTITIES - 7)
     constrainer, watch = Counting(), Watch()
     loop = make_loop(optimizer=optimizer, loop_kwargs={"warm_start": unconstrained(tmp_path)})
     loop.model.entity_representations[0].constrainer = constrainer
@@ -248,14 +250,30 @@ def test_all_rows_are_constrained(optimizer: str, tmp_path: Path) -> None:
     train(loop, callbacks=[Forget(), watch])
     assert watch.normed == [False] + [True] * 5
     assert is_normed(entities_of(loop))
-    first, *others = constrainer.sizes
-    assert first == NUM_ENTITIES
+    first, second, *others = constrainer.sizes
+    assert (first, second) == (NUM_ENTITIES - 7, 7)
     states = [*watch.entities[1:], entities_of(loop)]
     changed = [int((x != y).any(dim=-1).sum()) for x, y in itertools.pairwise(states)]
     assert len(others) == len(changed) == 5
     for number, size in zip(changed, others, strict=True):
         # two entities of each positive, and five shared ones
         assert 0 < number <= size <= 2 * BATCH_SIZE + 5
+
+
+def test_model_is_pickled_during_training(tmp_path: Path) -> None:
+    """With the constrainer of the host, and not with one which belongs to the loop."""
+    loop = make_loop()
+    constrainer = loop.model.entity_representations[0].constrainer
+
+    class Save(TrainingCallback):
+        def post_epoch(self, **kwargs: Any) -> None:
+            assert self.model.entity_representations[0].constrainer is not constrainer
+            torch.save(self.model, tmp_path / "model.pt")
+
+    train(loop, callbacks=Save())
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert loaded.entity_representations[0].constrainer is constrainer
+    assert same(loaded.state_dict(), loop.model.state_dict())
 
 
 def test_second_training_constrains_all_rows_again(tmp_path: Path) -> None:
@@ -373,3 +391,10 @@ def test_pretraining() -> None:
     # the last nine are those of the steps
     assert [size == NUM_ENTITIES for size in constrainer.sizes[-9:]] == [i in {0, 3} for i in range(9)]
     assert is_normed(entities_of(loop))
+
+
+def test_sparse_adam_is_refused() -> None:
+    """Small tables have dense gradients, which it does not take: it would fail in its first step."""
+    loop = make_loop(optimizer="sparseadam")
+    with pytest.raises(ConfigurationError, match="choose 'rowadam'"):
+        train(loop)

@@ -25,9 +25,11 @@ from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.sampling.shared import SharedNegativeSampler
 from pykeen_advneg.sampling.sides import head_probability
+from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.testing.graphs import DENSE_GRAPH, GRAPH, graphs, make_model, random_graph
-from pykeen_advneg.training import AdversarialTrainingLoop
+from pykeen_advneg.training import AdversarialTrainingLoop, parts
 from pykeen_advneg.training.losses import slcwa_loss
+from pykeen_advneg.training.parts import score, whole_chunks
 
 #: below it, a distribution is taken for another one; seeds are fixed
 ALPHA = 1e-3
@@ -315,12 +317,48 @@ def test_sharing_only_adds_variance() -> None:
         ({"in_batch_share": float("nan")}, "in_batch_share=nan"),
         ({"side": "left"}, "side='left'"),
         ({"num_negs_per_pos": 0}, "num_negs_per_pos=0"),
+        ({"num_negs_per_pos": 2.5}, r"num_negs_per_pos=2\.5 must be a whole number"),
+        ({"chunk_size": 16.5}, r"chunk_size=16\.5 must be a whole number of at least 1"),
+        ({"filtered": "no"}, "filtered='no' must be True or False"),
     ],
     ids=str,
 )
 def test_impossible_settings(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(**kwargs)
+
+
+@given(size=st.integers(1, 300), chunk_size=st.integers(1, 300))
+def test_whole_chunks(size: int, chunk_size: int) -> None:
+    part = whole_chunks(size, chunk_size)
+    fitting = [n for n in range(1, size + 1) if n % chunk_size == 0 or chunk_size % n == 0]
+    assert part == max(fitting)
+    assert whole_chunks(size, None) == size
+
+
+@pytest.mark.parametrize(("sub_batch_size", "expected"), [(20, {16}), (16, {16}), (7, {4}), (3, {2})])
+def test_parts_share_as_the_whole_does(
+    sub_batch_size: int, expected: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random masks of EMU, and the time of a step, depend on which positives share their candidates."""
+    seen: list[Negatives] = []
+
+    def watch(scorer: Scorer, negatives: Negatives, *args: Any) -> Scores:
+        seen.append(negatives)
+        return score(scorer, negatives, *args)
+
+    monkeypatch.setattr(parts, "score", watch)
+    loop = AdversarialTrainingLoop(
+        model=make_model("transe"),
+        triples_factory=GRAPH,
+        negative_sampler="emu",
+        negative_sampler_kwargs={"num_negs_per_pos": 5, "base": "shared", "base_kwargs": {"chunk_size": 8}},
+    )
+    loop.train(GRAPH, num_epochs=1, batch_size=64, sub_batch_size=sub_batch_size, use_tqdm=False)
+    # the last batch and its last part may be shorter
+    assert {len(part) for part in seen[:2]} == expected
+    assert all(part.chunk_size == 8 for part in seen)
+    assert all(len(part.ids) == -(-len(part) // 8) for part in seen)
 
 
 def test_sub_batches_and_chunks_may_cross() -> None:

@@ -362,6 +362,20 @@ def test_best_epoch_is_restored_with_its_sampler(patience: int, stops: bool) -> 
     assert not stopper.best_model_path.exists()
 
 
+@pytest.mark.parametrize("patience", [2, 100])
+def test_best_epoch_is_encoded_anew(patience: int) -> None:
+    """R-GCN keeps the encodings of the last evaluation, which belong to the last epoch."""
+    loop = make_loop("basic", model=make_model("rgcn"), optimizer_kwargs={"lr": 0.5})
+    stopper = make_stopper(loop, patience=patience, relative_delta=0.0)
+    train(loop, 8, stopper=stopper)
+    assert stopper.best_epoch is not None
+    assert stopper.best_epoch < len(loop.losses_per_epochs), "the last epoch is the best one: nothing to restore"
+    (entities,) = loop.model.entity_representations
+    kept = entities(None)
+    loop.model.post_parameter_update()  # which makes PyKEEN forget
+    torch.testing.assert_close(kept, entities(None))
+
+
 def test_filtered_negatives_with_weights() -> None:
     """PyKEEN fails here: it masks the negatives, and not their weights."""
     weights = torch.linspace(0.5, 2.0, umls().num_relations)

@@ -111,7 +111,8 @@ class Work:
         cls = model_resolver.lookup(name if kwargs else self.model)
         kwargs |= {"embedding_dim": self.dim, "loss": loss_resolver.make(self.loss, dict(self.loss_kwargs))}
         if self.regularizer is not None:
-            kwargs["regularizer"] = self.regularizer
+            # a name would get the parameters of the model's own regulariser
+            kwargs["regularizer"] = regularizer_resolver.make(self.regularizer)
         return cls(triples_factory=factory, random_seed=seed, **kwargs)
 
     def make_loop(self, arm: Arm, factory: CoreTriplesFactory, seed: int) -> SLCWATrainingLoop:

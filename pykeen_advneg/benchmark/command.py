@@ -49,7 +49,7 @@ def _measuring(kind: str, clear_errors: Callable[[], AbstractContextManager[None
         *,
         out: Annotated[pathlib.Path, typer.Option(help="The folder for results; lines are added to those in it.")],
         quick: Annotated[
-            bool, typer.Option("--quick", help="Small sizes on 'kinships': a minute or two for all.")
+            bool, typer.Option("--quick", help="Small sizes on 'kinships': a few minutes for all.")
         ] = False,
         dataset: Annotated[
             str | None, typer.Option(help=_default("A data set of PyKEEN, or a folder.", "dataset"))

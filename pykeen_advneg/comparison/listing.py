@@ -10,6 +10,7 @@ from typing import Any
 
 import docdata
 from class_resolver import ClassResolver
+from class_resolver.contrib.torch import optimizer_resolver
 from pykeen.evaluation import evaluator_resolver
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.sampling.filtering import filterer_resolver
@@ -25,7 +26,11 @@ KINDS: Mapping[str, tuple[str, ClassResolver[Any]]] = {
     "training loops": ('training_loop="NAME"', training_loop_resolver),
     "filterers": ('negative_sampler_kwargs=dict(filtered=True, filterer="NAME")', filterer_resolver),
     "evaluators": ('evaluator="NAME"', evaluator_resolver),
+    "optimizers": ('optimizer="NAME"', optimizer_resolver),
 }
+
+#: what brings the classes which are there without a plugin
+HOSTS = {"pykeen", "torch"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,10 @@ class Entry:
 
 
 def registered() -> Iterator[Entry]:
-    """List the samplers, training loops, filterers and evaluators; those of other packages than PyKEEN come first."""
+    """List the samplers, training loops, filterers, evaluators and optimizers; those of plugins come first."""
     for kind, (_, resolver) in KINDS.items():
         for name, cls in sorted(
-            resolver.lookup_dict.items(), key=lambda pair: (_package(pair[1]) == "pykeen", pair[0])
+            resolver.lookup_dict.items(), key=lambda pair: (_package(pair[1]) in HOSTS, pair[0])
         ):
             yield Entry(
                 kind=kind, name=name, package=_package(cls), summary=_summary(cls), paper=_paper(cls), needs=_needs(cls)

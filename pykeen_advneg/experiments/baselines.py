@@ -1,4 +1,4 @@
-"""Strong plain baselines: uniform negatives, many of them, shared within the batch; no trained sampler.
+"""Plain baselines: uniform negatives, many of them, shared within the batch; no trained sampler.
 
 What every trained sampler has to beat at the same budget. How the settings were found, and what they reach, is in
 ``docs/results/baselines.md``; the JSON files beside this module are written from here.

@@ -12,6 +12,7 @@ from pykeen.nn.representation import Embedding, Representation
 from pykeen.regularizers import LpRegularizer
 from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, FloatTensor, InductiveMode, LongTensor
 from pykeen.utils import get_expected_norm
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -21,13 +22,29 @@ from .kernels import mean_norm
 from .layouts import Layout
 from .looked import Looked
 
-__all__ = ["Lookups", "depends_on_batch", "is_embedding", "is_table"]
+__all__ = ["Lookups", "depends_on_batch", "forget_encodings", "is_embedding", "is_table"]
 
 #: Whole tables are compared, not copies of some of their rows, unless they have so many times more rows than are needed
 MANY_TIMES = 8
 
 #: Where graph encoders of PyKEEN keep the representations of all entities: R-GCN and CompGCN
 KEPT_BY_ENCODERS = ("enriched_embeddings", "enriched_representations")
+
+
+def forget_encodings(model: nn.Module) -> None:
+    """Forget what graph encoders keep of all entities until the next step of the optimizer.
+
+    PyKEEN's R-GCN keeps it whatever it is asked for next, and whatever becomes of its weights: those of the best epoch,
+    once loaded, would be evaluated with the encodings of the last one; what was computed without gradients, as in
+    evaluation, would be taken for the representations of the next training batch; and what was differentiated once
+    cannot be differentiated again.
+
+    :param model: the model
+    """
+    for module in model.modules():
+        for name in KEPT_BY_ENCODERS:
+            if getattr(module, name, None) is not None:
+                setattr(module, name, None)
 
 
 class Lookups:
@@ -64,16 +81,8 @@ class Lookups:
         return self.model._get_entity_representations_from_inductive_mode(mode=self.mode)
 
     def forget(self) -> None:
-        """Forget what graph encoders keep of all entities until the next step of the optimizer.
-
-        PyKEEN's R-GCN keeps it whatever it is asked for next: what was computed without gradients, as in evaluation,
-        would be taken for the representations of the next training batch, and what was differentiated once cannot be
-        differentiated again.
-        """
-        for module in self.model.modules():
-            for name in KEPT_BY_ENCODERS:
-                if getattr(module, name, None) is not None:
-                    setattr(module, name, None)
+        """Forget what graph encoders keep, see :func:`forget_encodings`."""
+        forget_encodings(self.model)
 
     def count(self, column: int) -> int:
         """Return how many entities or relations there are.

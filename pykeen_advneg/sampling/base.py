@@ -17,6 +17,7 @@ class                                the loop ``adversarial`` calls             
 from __future__ import annotations
 
 import copy
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ __all__ = [
     "ReadsLabels",
     "Scores",
     "at_least",
+    "check_flag",
+    "whole_at_least",
 ]
 
 
@@ -82,14 +85,45 @@ def at_least(name: str, value: float, low: float) -> None:
     :param value: its value
     :param low: the smallest value which is allowed
 
-    :raises ConfigurationError: if the value is smaller
+    :raises ConfigurationError: if the value is no number, or smaller
     """
+    if not isinstance(value, numbers.Real):
+        raise ConfigurationError(f"{name}={value!r} must be a number of at least {low}.")
     if not value >= low:
         raise ConfigurationError(f"{name}={value!r} is too small; choose at least {low}.")
 
 
+def whole_at_least(name: str, value: int, low: int) -> None:
+    """Check that there is a whole number, and its lower bound.
+
+    :param name: the name of the argument
+    :param value: its value
+    :param low: the smallest value which is allowed
+
+    :raises ConfigurationError: if the value is no whole number, or smaller
+    """
+    if not isinstance(value, numbers.Integral):
+        raise ConfigurationError(f"{name}={value!r} must be a whole number of at least {low}.")
+    at_least(name, value, low)
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Check that there is a truth value, and not the name of one.
+
+    :param name: the name of the argument
+    :param value: its value
+
+    :raises ConfigurationError: if it is neither True nor False
+    """
+    if value not in (True, False):
+        raise ConfigurationError(f"{name}={value!r} must be True or False.")
+
+
 class AdversarialNegativeSampler(NegativeSampler, ABC):
     """A negative sampler of this package."""
+
+    #: how many positives share the ids of their negatives; ``None``: those of a batch
+    chunk_size: int | None = 1
 
     def __init__(
         self,
@@ -117,7 +151,8 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
 
         :raises ConfigurationError: if a number is impossible
         """
-        at_least("num_negs_per_pos", 1 if num_negs_per_pos is None else num_negs_per_pos, 1)
+        check_flag("filtered", filtered)
+        whole_at_least("num_negs_per_pos", 1 if num_negs_per_pos is None else num_negs_per_pos, 1)
         super().__init__(
             mapped_triples=mapped_triples,
             num_entities=num_entities,
@@ -127,7 +162,7 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
             filterer=filterer,
             filterer_kwargs=filterer_kwargs,
         )
-        at_least("num_entities", self.num_entities, 2)
+        whole_at_least("num_entities", self.num_entities, 2)
 
     @abstractmethod
     def propose(self, positives: LongTensor) -> Negatives:

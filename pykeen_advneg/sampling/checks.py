@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import get_args
 
@@ -21,8 +22,8 @@ def check_share(name: str, value: float) -> None:
 
     :raises ConfigurationError: if it is not
     """
-    if not 0 <= value <= 1:
-        raise ConfigurationError(f"{name}={value!r} must be from 0 to 1.")
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{name}={value!r} must be a number from 0 to 1.")
 
 
 def check_choice(name: str, value: str, choices: object) -> None:

@@ -265,10 +265,10 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
             return Scores(positives, plain, (mutated,))
         first, second = self._passes(negatives)
         positives, plain = scorer.both(first)
-        if self.mutation is None:
-            others = mutated = scorer.negatives(second)
-        else:
-            with unregularized(scorer):
+        with unregularized(scorer):
+            if self.mutation is None:
+                others = mutated = scorer.negatives(second)
+            else:
                 _, others, mutated = mutated_scores(scorer, second, self.mutation)
         # a base which learns needs the plain scores of all that it has drawn
         return Scores(positives, torch.cat([plain, others], dim=1), (mutated,))

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from ..errors import ConfigurationError, NonFiniteSamplerError
 from ..negatives import Negatives
 from ..scoring import Scorer
-from .base import AdversarialNegativeSampler, Learns, Scores, at_least
+from .base import AdversarialNegativeSampler, Learns, Scores, whole_at_least
 from .generators import make_generator, make_optimizer
 from .sides import Side, draw_columns, head_probability
 
@@ -172,9 +172,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         )
         if num_candidates is None:
             num_candidates = min(PAPER_CANDIDATES, self.num_entities)
-        if not isinstance(num_candidates, int):
-            raise ConfigurationError(f"num_candidates={num_candidates!r} must be a whole number.")
-        at_least("num_candidates", num_candidates, 2)
+        whole_at_least("num_candidates", num_candidates, 2)
         if num_candidates > self.num_entities:
             raise ConfigurationError(
                 f"num_candidates={num_candidates} exceeds the {self.num_entities} entities; lower it."

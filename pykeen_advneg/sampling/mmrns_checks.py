@@ -6,7 +6,7 @@ import math
 from typing import Any, get_args
 
 from ..errors import ConfigurationError
-from .base import at_least
+from .base import at_least, whole_at_least
 from .contrast import Variant
 from .exploration import LEAST, Schedule
 
@@ -32,10 +32,7 @@ def check_settings(sampler: Any, is_given: bool) -> None:
         if getattr(sampler, name) not in choices:
             raise ConfigurationError(f"{name}={getattr(sampler, name)!r} is none of {choices}.")
     for name in ("pool_size", "exploration_steps", "attention_dim", "hidden_dim"):
-        value = getattr(sampler, name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ConfigurationError(f"{name}={value!r} must be a whole number.")
-        at_least(name, value, 1)
+        whole_at_least(name, getattr(sampler, name), 1)
     for name, low in {
         "exploration": LEAST,
         "exploration_end": LEAST,

@@ -12,9 +12,10 @@ from docdata import parse_docdata
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor, MappedTriples
 
-from ..errors import ConfigurationError, ModelRequiredError
+from ..errors import ModelRequiredError
 from ..negatives import Negatives
-from .base import AdversarialNegativeSampler, at_least
+from .base import AdversarialNegativeSampler, check_flag, whole_at_least
+from .checks import check_share
 from .pools import KnownAnswers
 from .sides import Side, draw_columns, head_probability
 
@@ -98,6 +99,7 @@ class SharedNegativeSampler(AdversarialNegativeSampler):
 
         :raises ConfigurationError: if a value is impossible
         """
+        check_flag("filtered", filtered)
         super().__init__(
             mapped_triples=mapped_triples,
             num_entities=num_entities,
@@ -108,9 +110,8 @@ class SharedNegativeSampler(AdversarialNegativeSampler):
             filterer_kwargs=filterer_kwargs,
         )
         if chunk_size is not None:
-            at_least("chunk_size", chunk_size, 1)
-        if not 0 <= in_batch_share <= 1:
-            raise ConfigurationError(f"in_batch_share={in_batch_share} must be from 0 to 1.")
+            whole_at_least("chunk_size", chunk_size, 1)
+        check_share("in_batch_share", in_batch_share)
         self.chunk_size = chunk_size
         self.log_q_correction = log_q_correction
         self.num_in_batch = round(in_batch_share * self.num_negs_per_pos)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..errors import ConfigurationError
 from ..negatives import Negatives
 from ..scoring import Scorer
-from .base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores
+from .base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores, check_flag
 from .making import check_sampler
 
 __all__ = ["BasedNegativeSampler"]
@@ -66,6 +66,7 @@ class BasedNegativeSampler(AdversarialNegativeSampler, BindsModel, Learns):
             num_relations=num_relations,
             num_negs_per_pos=num_negs_per_pos,
         )
+        check_flag("filtered", filtered)
         kwargs = dict(base_kwargs or {})
         base_sampler = negative_sampler_resolver.make(
             self._check_base(base, kwargs),
@@ -81,6 +82,7 @@ class BasedNegativeSampler(AdversarialNegativeSampler, BindsModel, Learns):
         # in a tuple, so that it is no part of this module: PyKEEN's own samplers have tables which are no buffers
         self._base = (base_sampler,)
         self._own_base = base_sampler if isinstance(base_sampler, AdversarialNegativeSampler) else None
+        self.chunk_size = 1 if self._own_base is None else self._own_base.chunk_size
 
     def _check_base(self, base: HintOrType[NegativeSampler], kwargs: Mapping[str, Any]) -> type[NegativeSampler]:
         """Check the choice of the base, before it is built, and give its class."""

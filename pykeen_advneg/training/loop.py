@@ -14,17 +14,19 @@ from pykeen.constants import PYKEEN_CHECKPOINTS
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.weights import loss_weighter_resolver
+from torch.optim import SparseAdam
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
 from ..errors import CheckpointError, ConfigurationError
-from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, Learns, at_least
+from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, Learns, whole_at_least
 from ..sampling.making import check_sampler, check_size, keywords, make_sampler
 from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
 from .losses import check_correction
-from .resumption import describe, describe_settings
+from .parts import whole_chunks
+from .resumption import describe, describe_settings, restore_weights
 from .rows import row_wise
 from .runs import Clipping, Run, cheap_collection, fast_validation
 
@@ -48,6 +50,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     **Sub-batches** do not change the result: scores are computed part by part, the loss once over the whole batch, and
     its gradient is then carried through the scores part by part (Gao et al., 2021, "Scaling deep contrastive learning
     batch size under memory limited setup"). This costs a second scoring of each part. The sampler learns once a batch.
+    Where positives share candidates in chunks, sizes are rounded down to whole chunks, or to equal parts of one.
 
     **Pre-training.** In the first ``pretraining_epochs`` of the epochs, negatives come from ``pretraining_sampler``,
     and a sampler which learns is warmed up on the positives. Then the optimizers start anew.
@@ -95,7 +98,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             raise ConfigurationError(
                 f"pretraining_sampler={pretraining_sampler!r} needs the model; choose 'bernoulli'."
             )
-        at_least("pretraining_epochs", pretraining_epochs, 0)
+        whole_at_least("pretraining_epochs", pretraining_epochs, 0)
         self.pretraining_epochs = pretraining_epochs
         self.pretraining_sampler = pretraining_sampler
         self.pretraining_sampler_kwargs = pretraining_sampler_kwargs
@@ -134,6 +137,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self._stopper = given["stopper"]
         self._best = None
         self._check_numbers(given)
+        self._check_optimizer()
         if not given["continue_training"]:
             # the host would count on from the epochs of an earlier training, and run too few
             self._epoch, self.losses_per_epochs = 0, []
@@ -160,9 +164,15 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 optimizer.state.clear()
         return losses
 
+    def _check_optimizer(self) -> None:
+        if isinstance(self.optimizer, SparseAdam):
+            raise ConfigurationError(
+                "optimizer='sparseadam' takes sparse gradients only, which small tables do not have; choose 'rowadam'."
+            )
+
     def _check_numbers(self, given: Mapping[str, Any]) -> None:
         for name in ("batch_size", "sub_batch_size"):
-            at_least(name, 1 if given[name] is None else given[name], 1)
+            whole_at_least(name, 1 if given[name] is None else given[name], 1)
         if given["slice_size"] is not None:
             raise ConfigurationError(
                 f"slice_size={given['slice_size']} is not possible for negative sampling; leave it out."
@@ -252,7 +262,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         if not run.probing:
             self._sampler = sampler
         if self._warm_start is not None and not run.continued:
-            self.model.load_state_dict(self._warm_start)
+            restore_weights(self.model, self._warm_start)
         if self.pretraining_epochs:
             run.pretraining_sampler = make_sampler(
                 self.pretraining_sampler, self.pretraining_sampler_kwargs, triples_factory
@@ -286,6 +296,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         sampler = self._runs[-1].sampler
         assert sampler is not None
         sampler.train(self.model.training)
+        if kwargs.get("sub_batch_size") and isinstance(sampler, AdversarialNegativeSampler):
+            kwargs["sub_batch_size"] = whole_chunks(kwargs["sub_batch_size"], sampler.chunk_size)
         # an evaluation may have left representations without a graph
         self.scorer.lookups.forget()
         try:

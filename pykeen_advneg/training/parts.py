@@ -12,7 +12,7 @@ from ..negatives import Negatives
 from ..sampling.base import HasLoss, Scores
 from ..scoring import Scorer
 
-__all__ = ["Parts", "score"]
+__all__ = ["Parts", "score", "whole_chunks"]
 
 
 def score(scorer: Scorer, negatives: Negatives, sampler: HasLoss | None = None) -> Scores:
@@ -25,6 +25,21 @@ def score(scorer: Scorer, negatives: Negatives, sampler: HasLoss | None = None) 
     :returns: the scores, with gradient
     """
     return Scores(*scorer.both(negatives)) if sampler is None else sampler.score(scorer, negatives)
+
+
+def whole_chunks(size: int, chunk_size: int | None) -> int:
+    """Choose the largest part which has whole chunks only, or is one of equal parts of a chunk.
+
+    Parts which are cut across chunks share no candidates, and need several times as long.
+
+    :param size: the number of positives in a part, at most
+    :param chunk_size: how many positives share their candidates; ``None``: all of a batch
+
+    :returns: the number of positives in a part
+    """
+    if chunk_size is None or size >= chunk_size:
+        return size - size % (chunk_size or 1)
+    return next(part for part in range(size, 0, -1) if chunk_size % part == 0)
 
 
 class Parts:

@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import IO, Any, Literal
 
 import numpy as np
+from pykeen.models import Model
 from pykeen.stoppers import EarlyStopper, Stopper
 from pykeen.training import SLCWATrainingLoop
 from pykeen.training.training_loop import CheckpointMismatchError
@@ -33,14 +34,25 @@ from ..checkpoint import (
     set_random_state,
 )
 from ..errors import CheckpointError
+from ..queries.lookups import forget_encodings
 
-__all__ = ["ResumableTrainingLoop", "describe"]
+__all__ = ["ResumableTrainingLoop", "describe", "restore_weights"]
 
 logger = logging.getLogger(__name__)
 
 
 #: The name of the host's own copy of the best epoch, which it writes but never reads.
 HOST_BEST_MODEL = "best_model.pt"
+
+
+def restore_weights(model: Model, weights: Mapping[str, Any]) -> None:
+    """Give a model other weights, and let it forget what it has computed from the old ones.
+
+    :param model: the model
+    :param weights: its state
+    """
+    model.load_state_dict(weights)
+    forget_encodings(model)
 
 
 def plain(value: Any) -> Any:
@@ -155,7 +167,7 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         if best is None:
             return
         if best.epoch != self._epoch:
-            self.model.load_state_dict(best.model)
+            restore_weights(self.model, best.model)
             self._load_extra_state(best.extra, triples_factory)
         if isinstance(stopper, EarlyStopper) and stopper.clean_up_checkpoint and stopper.best_model_path is not None:
             stopper.best_model_path.unlink(missing_ok=True)
@@ -214,7 +226,7 @@ class ResumableTrainingLoop(SLCWATrainingLoop, ABC):
         self._load_extra_state(checkpoint["extra_state"], triples_factory)
         self._epoch = checkpoint["epoch"]
         self.losses_per_epochs = checkpoint["loss"]
-        self.model.load_state_dict(checkpoint["model_state_dict"])
+        restore_weights(self.model, checkpoint["model_state_dict"])
         self.optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
         # the host takes an optimizer without a state, like plain SGD, for one which was never used: an entry for one
         # parameter, still empty, tells it otherwise

@@ -20,6 +20,9 @@ __all__ = ["MANY_ROWS", "row_wise"]
 #: a smaller table has a dense gradient: to find its distinct rows in a batch takes more time than to update all
 MANY_ROWS = 2048
 
+#: rows of a table which is constrained as a whole: a constrainer makes a copy of what it gets
+CONSTRAINED_AT_ONCE = 65536
+
 
 @dataclass(frozen=True)
 class _RowConstrainer:
@@ -38,8 +41,18 @@ class _RowConstrainer:
         weight, optimizer = cast(nn.Parameter, self.embedding._embeddings.weight), self.optimizer()
         rows = optimizer.rows.get(weight) if isinstance(optimizer, RowOptimizer) else None
         if rows is None or cast(RowOptimizer, optimizer).num_steps(weight) == 1:
-            return self.constrainer(x)
+            for part in x.split(CONSTRAINED_AT_ONCE):
+                part.copy_(self.constrainer(part))
+            return x
         return x.index_copy_(0, rows, self.constrainer(x.index_select(0, rows)))
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """Let a model which is pickled during training, by a callback, have the constrainer that it will have after."""
+        return _same, (self.constrainer,)
+
+
+def _same(x: object) -> object:
+    return x
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ...errors import ConfigurationError
-from ..base import at_least
+from ..base import at_least, whole_at_least
 from ..checks import check_choice
 from .conditions import Condition, Inverse
 from .networks import Networks, Output, Sizes
@@ -51,10 +51,7 @@ class Settings:
             "discriminator_steps": 1,
             "warmup_epochs": 0,
         }.items():
-            value = getattr(self, name)
-            if not isinstance(value, int):
-                raise ConfigurationError(f"{name}={value!r} must be a whole number.")
-            at_least(name, value, low)
+            whole_at_least(name, getattr(self, name), low)
         for name in ("noise", "film_regularization"):
             at_least(name, getattr(self, name), 0)
             if not math.isfinite(getattr(self, name)):
