@@ -94,13 +94,38 @@ class GuidedBranch(nn.Module):
         weights = gates * matching.unsqueeze(1)
         centred = content - content.mean(dim=-1, keepdim=True)
         gram = centred @ centred.transpose(1, 2) / a
-        quadratic = (weights.flatten(1, 2) @ gram).view_as(weights)
-        variance = (quadratic * weights).sum(dim=-1, keepdim=True).clamp(min=0)
+        variance = _variance(gates, matching, gram, paired).clamp(min=0).unsqueeze(-1)
         scaled = weights * torch.rsqrt(variance + norm.eps)
         directions = self.project.weight.view(-1, i, a).permute(2, 1, 0).reshape(a, -1)
         projected = ((norm.weight * centred) @ directions).view(n, s, i, -1).transpose(1, 2).flatten(1, 2)
         z: FloatTensor = scaled.flatten(2) @ projected + fixed.unsqueeze(1)
         return z
+
+
+def _variance(gates: FloatTensor, matching: FloatTensor, gram: FloatTensor, paired: bool) -> FloatTensor:
+    r"""Compute the quadratic form of weights $w_{is} = g_{is} M_{is}$ for each entity and relation.
+
+    $$\sum_{s, s'} w_{is} w_{is'} G_{ss'}
+      = \sum_{s \le s'} (g_{is} g_{is'}) \, (2 - \delta_{ss'}) M_{is} M_{is'} G_{ss'}$$
+
+    is a product of matrices of relations and of entities, for each $i$.
+
+    :param gates: $g$, shape: ``(1, m, I, S)``, or ``(n, 1, I, S)`` if paired
+    :param matching: $M$, shape: ``(n, I, S)``
+    :param gram: $G$, symmetric, shape: ``(n, S, S)``
+    :param paired: whether each entity meets its own relation
+
+    :returns: shape: ``(n, m, I)``, or ``(n, 1, I)`` if paired
+    """
+    if paired:
+        weights = gates.squeeze(1) * matching
+        return ((weights @ gram) * weights).sum(dim=-1).unsqueeze(1)
+    one, two = torch.triu_indices(gram.shape[1], gram.shape[1], device=gram.device)
+    twice = gram[:, one, two] * torch.where(one == two, 1, 2)
+    of_entities = matching[..., one] * matching[..., two] * twice.unsqueeze(1)
+    of_relations = gates[0, ..., one] * gates[0, ..., two]
+    result: FloatTensor = (of_entities.transpose(0, 1) @ of_relations.permute(1, 2, 0)).permute(1, 2, 0)
+    return result
 
 
 class StructureBranch(nn.Module):
