@@ -25,7 +25,7 @@ LAYERS = [
     ["sampling"],
     ["training"],
     ["comparison", "experiments", "testing"],
-    ["benchmark"],
+    ["benchmark", "hpo"],
     ["cli"],
     ["__main__"],
 ]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..checkpoint import load_weights, own_name, recover
 from ..errors import CheckpointError, ConfigurationError
 from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, Learns, at_least
-from ..sampling.making import check_sampler, check_size, keywords, make_sampler
+from ..sampling.making import check_sampler, check_size, in_stock_study, keywords, make_sampler
 from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
@@ -85,10 +85,12 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             )
         super().__init__(negative_sampler=negative_sampler, negative_sampler_kwargs=negative_sampler_kwargs, **kwargs)
         if negative_sampler is None:
-            logger.warning(
-                "No negative_sampler reached the loop: training on PyKEEN's 'basic' uniform negatives. If you gave one "
-                "to PyKEEN's hpo_pipeline, it was dropped there, as for every loop but 'slcwa'."
-            )
+            if in_stock_study():
+                raise ConfigurationError(
+                    "PyKEEN's hpo_pipeline hands negative_sampler and its ranges to no loop but 'slcwa', and would "
+                    "tune something else; use pykeen_advneg.hpo.hpo_pipeline, which takes the same arguments."
+                )
+            logger.warning("No negative_sampler reached the loop: training on PyKEEN's 'basic' uniform negatives.")
         check_sampler("negative_sampler", negative_sampler, negative_sampler_kwargs)
         cls = check_sampler("pretraining_sampler", pretraining_sampler, pretraining_sampler_kwargs)
         if issubclass(cls, NEEDS_MODEL):
@@ -108,6 +110,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self._learning = False
         self._pretraining = False
         self._clipping: Clipping | None = None
+        #: how many scores of the model this loop has trained on; a resumed run counts its own
+        self.num_scores = 0
 
     @property
     def sampler(self) -> NegativeSampler | None:
@@ -334,6 +338,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     def _after_scoring(self, batch: Batch) -> None:
         if not self._learning:
             return
+        assert batch.scores is not None
+        self.num_scores += batch.scores.positives.numel() + batch.scores.negatives.numel()
         if self._clipping is not None and self._clipping.is_needed:
             self._clipping(self.model.get_grad_params())
         sampler = self._runs[-1].sampler
@@ -342,7 +348,6 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         if self._pretraining:
             sampler.warm_up(batch.negatives.positives)
         else:
-            assert batch.scores is not None
             sampler.learn(batch.negatives, batch.scores)
 
     # docstr-coverage: inherited
