@@ -21,6 +21,7 @@ from .benchmark.command import commands
 from .comparison.configuration import Comparison, read_config
 from .comparison.options import choose_samplers, override
 from .errors import ConfigurationError
+from .hpo_command import add_commands
 
 __all__ = ["app", "main"]
 
@@ -76,7 +77,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Trained negative samplers for PyKEEN: list them, compare them by training, and measure how long it takes."""
+    """Trained negative samplers for PyKEEN: list, compare, tune them, and measure their cost."""
 
 
 @app.command("list")
@@ -205,6 +206,9 @@ def _command() -> str | None:
     """Get the command as it was typed, if it was."""
     name = pathlib.Path(sys.argv[0]).stem
     return shlex.join(["advneg", *sys.argv[1:]]) if name in {"advneg", "__main__"} else None
+
+
+add_commands(app, _clear_errors, _command)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ LAYERS = [
     ["training"],
     ["comparison", "experiments", "testing"],
     ["benchmark", "hpo"],
+    ["hpo_command"],
     ["cli"],
     ["__main__"],
 ]

@@ -36,15 +36,16 @@ logger = logging.getLogger(__name__)
 #: the attributes of a trial
 SEED, ERROR, EFFORT, CHECKPOINT = "random_seed", "error", "effort", "checkpoint"
 #: the keyword-based parameters of the pipeline which have ranges
+# what samplers share comes first: where values are drawn independently, all get the same ones from the same seed
 COMPONENTS = (
     "model",
     "loss",
     "regularizer",
     "optimizer",
     "lr_scheduler",
-    "negative_sampler",
-    "training_loop",
     "training",
+    "training_loop",
+    "negative_sampler",
 )
 
 

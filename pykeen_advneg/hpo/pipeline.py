@@ -150,11 +150,12 @@ def hpo_pipeline(
         objective,
         direction,
         storage=storage,
-        sampler=make_search(sampler, search, random_seed),
         pruner=pruner_resolver.make(pruner, pruner_kwargs),
         study_name=study_name,
         load_if_exists=load_if_exists,
     )
+    # a study which goes on must not draw the same values again
+    study.sampler = make_search(sampler, search, random_seed + len(study.get_trials(deepcopy=False)))
     if n_jobs not in {None, 1}:
         logger.warning("n_jobs=%s: threads share the random numbers, so that no trial can be reproduced.", n_jobs)
     dry_run(objective)
@@ -193,7 +194,6 @@ def open_study(
     storage: str | BaseStorage | None,
     load_if_exists: bool,
     study_name: str | None,
-    sampler: BaseSampler | None = None,
     pruner: BasePruner | None = None,
 ) -> Study:
     """Make a study, or join one of the same configuration.
@@ -203,7 +203,6 @@ def open_study(
     :param storage: where it is kept; None: in memory
     :param load_if_exists: whether to join
     :param study_name: its name
-    :param sampler: Optuna's sampler
     :param pruner: Optuna's pruner
 
     :returns: the study
@@ -213,7 +212,6 @@ def open_study(
     try:
         study = create_study(
             storage=None if storage is None else open_storage(storage),
-            sampler=sampler,
             pruner=pruner,
             study_name=study_name,
             direction=direction,  # type: ignore[arg-type]

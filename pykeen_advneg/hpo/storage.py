@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import optuna
 from filelock import FileLock
 from optuna import Study
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import ConfigurationError
@@ -50,9 +51,35 @@ def claim(storage: BaseStorage) -> Iterator[None]:
 
     :param storage: the storage
     """
-    path = getattr(storage, "advneg_lock", None)
+    # Optuna puts databases behind a cache of its own
+    path = getattr(storage, "advneg_lock", None) or getattr(getattr(storage, "_backend", None), "advneg_lock", None)
     with FileLock(path, timeout=120) if path is not None else contextlib.nullcontext():
         yield
+
+
+@contextlib.contextmanager
+def exclusively(storage: BaseStorage, name: str, patience: float = 60.0) -> Iterator[None]:
+    """Hold a name in a storage which only one process at a time can hold, on whatever machine: that of a study.
+
+    :param storage: the storage
+    :param name: the name
+    :param patience: after so many seconds, who holds it is taken for dead
+    """
+    lock, end = f"{name}.lock", time.monotonic() + patience
+    while True:
+        try:
+            number = storage.create_new_study([StudyDirection.MAXIMIZE], lock)
+            break
+        except DuplicatedStudyError:
+            if time.monotonic() > end:
+                with contextlib.suppress(KeyError):
+                    storage.delete_study(storage.get_study_id_from_name(lock))
+            time.sleep(0.2)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(KeyError):
+            storage.delete_study(number)
 
 
 class Requeue:
@@ -63,6 +90,7 @@ class Requeue:
 
         :param retries: how many times a trial is tried again
         """
+        self.retries = retries
         name = "RetryHeartbeatStaleTrialCallback"
         # of this name since Optuna 4.9
         cls = getattr(optuna.storages, name, None) or optuna.storages.RetryFailedTrialCallback
