@@ -70,9 +70,13 @@ def smallest_detectable(deviation: float, seeds: int, level: float = LEVEL, powe
     threshold = float(stats.t.ppf(1 - level / 2, freedom))
 
     def lacking(noncentrality: float) -> float:
-        found = stats.nct.sf(threshold, freedom, noncentrality) + stats.nct.cdf(-threshold, freedom, noncentrality)
-        return float(found) - power
+        found = stats.nct.sf(threshold, freedom, noncentrality)
+        # SciPy gives up on the other tail where it is far out, and next to nothing
+        other = np.nan_to_num(stats.nct.cdf(-threshold, freedom, noncentrality))
+        return float(found + other) - power
 
-    # the threshold of one degree of freedom is 12.7
-    noncentrality = float(optimize.brentq(lacking, 0.0, 10 * threshold))
+    high = 1.0
+    while lacking(high) < 0:
+        high *= 2
+    noncentrality = float(optimize.brentq(lacking, 0.0, high))
     return noncentrality * deviation / float(np.sqrt(seeds))

@@ -14,6 +14,7 @@ from pykeen.constants import PYKEEN_CHECKPOINTS
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.weights import loss_weighter_resolver
+from pykeen.typing import LongTensor
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
@@ -232,7 +233,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 f"negatives are drawn on the model's device."
             )
         triples = triples_factory._add_inverse_triples_if_necessary(mapped_triples=triples_factory.mapped_triples)
-        stream = BatchStream(
+        stream = self._make_stream(
             triples.to("cpu" if num_workers else self.model.device),
             run.sampler,
             batch_size=batch_size,
@@ -247,6 +248,10 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             return DataLoader(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
         # the stream has all that the host asks of a loader: an iterator and a length
         return cast("DataLoader[Batch]", stream)
+
+    def _make_stream(self, triples: LongTensor, sampler: NegativeSampler, **kwargs: Any) -> BatchStream:
+        """Make what gives the batches."""
+        return BatchStream(triples, sampler, **kwargs)
 
     def _prepare_sampler(self, run: Run, triples_factory: CoreTriplesFactory) -> NegativeSampler:
         """Give a run its sampler: a fresh one, unless training is continued."""
