@@ -226,7 +226,7 @@ def train(
         if nproc < 1:
             raise ConfigurationError(f"--nproc {nproc} must be at least 1.")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(nproc)]
-        command += ["-m", "pykeen_advneg.training.distributed", str(config), str(out)]
+        command += ["-m", "pykeen_advneg.training.rank", str(config), str(out)]
         code = subprocess.run(command, check=False).returncode
         if code:
             raise typer.Exit(code)

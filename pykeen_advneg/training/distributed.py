@@ -13,10 +13,6 @@ its own number of them), and where a regulariser looks at the rows of a batch. O
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -203,29 +199,3 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
             for name in sampler.epoch_sums:
                 distributed.all_reduce(getattr(sampler, name))
         super()._log_sampler(epoch)
-
-
-def main(config: str, out: str) -> None:
-    """Train what an experiment file of PyKEEN says, as one of the ranks which torchrun has started.
-
-    :param config: the file
-    :param out: the folder, which rank 0 writes
-    """
-    from pykeen.pipeline import pipeline_from_config
-
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group(backend)
-    try:
-        content = json.loads(pathlib.Path(config).read_text(encoding="utf-8"))
-        content = {**content, "pipeline": {**content["pipeline"], "training_loop": "distributed"}}
-        result = pipeline_from_config(content)
-        if world()[0] == 0:
-            result.save_to_directory(out)
-    finally:
-        distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
