@@ -40,6 +40,14 @@ def test_smallest_detectable_difference_is_detected_with_its_power(seeds: int) -
     assert found.mean() == pytest.approx(0.8, abs=0.015)
 
 
+def test_passwords_are_not_shown() -> None:
+    from pykeen_advneg.hpo.storage import masked
+
+    assert masked("postgresql+psycopg2://me:secret@host/name") == "postgresql+psycopg2://me:***@host/name"
+    assert masked("journal:a:b@c") == "journal:a:b@c"
+    assert masked("sqlite:///study.db") == "sqlite:///study.db"
+
+
 def test_help_and_errors(tmp_path: Path) -> None:
     runner = CliRunner(env={"COLUMNS": "200"})
     for command in ("hpo", "hpo-worker"):

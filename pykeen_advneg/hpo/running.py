@@ -20,7 +20,7 @@ from .queueing import join, load_data, prepare, work
 from .report import write_report
 from .result import write_json
 from .settings import Tuning
-from .storage import Requeue, open_storage
+from .storage import Requeue, masked, open_storage
 from .winners import plan_winners, retrain
 
 __all__ = ["run", "run_worker"]
@@ -72,7 +72,11 @@ def run(
             data,
             check=lambda job: dry_run(job.objective),
         )
-        console.print(f"Studies {name}.*: {', '.join(tuning.samplers)}, {tuning.trials} trials each, in {url}")
+        console.print(
+            f"Studies {name}.*: {', '.join(tuning.samplers)}, {tuning.trials} trials each, in {masked(url)}",
+            soft_wrap=True,
+            highlight=False,
+        )
         processes = Workers(name, url, checkpoints.resolve(), workers, heartbeat, grace, out / "workers.log")
         try:
             processes.start()
@@ -86,7 +90,8 @@ def run(
             processes.stop()
         finished = store.finished()
         records = [finished[each.hash] for _, each in runs if each.hash in finished]
-        write_report(jobs, tuning, records, out, command)
+        typed = command if command is None else command.replace(url, masked(url))
+        write_report(jobs, tuning, records, out, typed)
         console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
     for failure in failures:
         Console(stderr=True, style="red").print(f"failed: {failure}", markup=False)

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import ConfigurationError
 from .objective import ERROR
 
-__all__ = ["Requeue", "claim", "open_storage"]
+__all__ = ["Requeue", "claim", "exclusively", "is_lost", "masked", "open_storage"]
 
 #: seconds between the signs of life of a trial, and after how many without one it is given to another process
 HEARTBEAT, GRACE = 10, 60
@@ -185,7 +185,7 @@ def open_storage(
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigurationError(f"storage {_masked(text)!r} cannot be reached: {reason[:300]}. {_HINT}") from error
+        raise ConfigurationError(f"storage {masked(text)!r} cannot be reached: {reason[:300]}. {_HINT}") from error
     return opened
 
 
@@ -236,8 +236,13 @@ def _database(text: str, heartbeat: int, grace: int, requeue: Requeue) -> BaseSt
     return storage
 
 
-def _masked(text: str) -> str:
-    """Leave the password out of a message."""
+def masked(text: str) -> str:
+    """Leave the password out of a URL.
+
+    :param text: the URL
+
+    :returns: what can be shown
+    """
     password = urlsplit(text).password if "://" in text else None
     return text.replace(f":{password}@", ":***@") if password else text
 
