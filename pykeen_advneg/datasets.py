@@ -130,7 +130,7 @@ def read_splits(dataset: str | pathlib.Path) -> LabeledSplits:
         return LabeledSplits(*(load_triples(path, **kwargs).astype(str) for path in paths))
     if isinstance(instance, PackedZipRemoteDataset):
         return _read_zip(instance)
-    if isinstance(instance, (TabbedDataset, CompressedSingleDataset)):
+    if isinstance(instance, (TabbedDataset, CompressedSingleDataset)) or getattr(instance, "has_all_ids", False):
         factories = instance.training, instance.validation, instance.testing
         return LabeledSplits(*(cast(TriplesFactory, factory).triples for factory in factories))
     raise ConfigurationError(

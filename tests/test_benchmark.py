@@ -318,6 +318,22 @@ def test_emu_beside_its_bases(graph: Graph) -> None:
         assert probe.measure(0).value > 0
 
 
+def test_mmrns_beside_uniform_negatives(graph: Graph) -> None:
+    """Loop, optimizer, and number of negatives are the same; what it looks at is written, numbers are not."""
+    (probes,) = list(steps.mmrns_jobs(tiny(), graph))
+    assert [probe.arm for probe in probes] == ["unshared", "mmrns", "mmrns-text", "mmrns-text-image", "mmrns-third"]
+    own = [probe.setup for probe in probes]
+    assert {(setup["training_loop"], setup["optimizer"]) for setup in own} == {("adversarial", "adam")}
+    assert {setup["negative_sampler_kwargs"]["num_negs_per_pos"] for setup in own} == {20}
+    assert [setup.get("features", ()) for setup in own] == [(), (), ("text",), ("text", "image"), ("text", "image")]
+    json.dumps(own)
+    for probe in probes[::4]:
+        probe.prepare()
+        assert probe.measure(0).value > 0
+    loop = probes[3].work.make_loop(probes[3].how, graph.factory(), 0)
+    assert loop.negative_sampler_kwargs["features"].modalities == ("text", "image")
+
+
 @pytest.mark.parametrize(("name", "p"), [("transe-l1", 1), ("transe-l2", 2)])
 def test_norms_of_distances(name: str, p: int, graph: Graph) -> None:
     model = arms.Work.of(tiny(models=(name,), regularizer="no")).make_model(graph.factory(), seed=0)

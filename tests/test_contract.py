@@ -40,6 +40,7 @@ CONTRACTS = {
     ),
     "emu": Row({"base_kwargs": {"chunk_size": 7}}, {"base_kwargs": {"chunk_size": 3}}),
     "kbgan": Row({"num_candidates": 5, "generator_kwargs": {"embedding_dim": 6}}, {"num_candidates": 2}),
+    "mmrns": Row({"pool_size": 8, "hidden_dim": 6, "attention_dim": 5}, {"pool_size": None}),
     "shared": Row({"chunk_size": 7, "in_batch_share": 0.5}, {"chunk_size": 3}),
 }
 

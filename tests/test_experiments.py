@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pykeen.datasets import get_dataset
+import torch
+from pykeen.datasets import UMLS, get_dataset
 from pykeen.models import ComplEx, DistMult, TransE, model_resolver
 from pykeen.pipeline import pipeline_from_config
 from torch.nn import ReLU
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.experiments import baselines, dans, emu
+from pykeen_advneg.experiments import baselines, dans, emu, mmrns
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
+from pykeen_advneg.multimodal import MultimodalFeatures
 
 #: the training triples and the generator's weight decay (lambda / 100 batches), from the authors' configuration files
 TABLE = {"fb15k237": (272_115, 0.01), "wn18rr": (86_835, 0.001), "wn18": (141_442, 0.001)}
@@ -45,6 +47,7 @@ def reduced(name: str) -> dict[str, Any]:
 
 KBGAN = [name for name in experiments.names() if name.startswith("kbgan_")]
 BASELINES = [name for name in experiments.names() if name.startswith("baseline_")]
+MMRNS = [name for name in experiments.names() if name.startswith("mmrns_")]
 EMU = [name for name in experiments.names() if name.startswith("emu_")]
 
 
@@ -55,6 +58,7 @@ def test_names() -> None:
         for model in ("complex", "distmult", "rotate", "transe")
         for data in ("fb15k237", "wn18rr")
     }
+    expected |= {f"mmrns_{model}_{data}" for model in mmrns.MODELS for data in mmrns.DATASETS}
     expected |= {"emu_complex_fb15k237", "emu_distmult_fb15k237"}
     expected |= {f"dans_rgcn_distmult_{data}" for data in ("umls", "wn18rr")}
     assert set(experiments.names()) == expected
@@ -67,7 +71,7 @@ def test_unknown_name() -> None:
 
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
-    made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes()
+    made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes() | mmrns.recipes()
     assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(made))
 
 
@@ -208,6 +212,38 @@ def test_baselines_run(name: str) -> None:
         "AdversarialTrainingLoop",
         "SparseAdagrad",
     ]
+
+
+@pytest.mark.parametrize("name", MMRNS)
+def test_mmrns_settings(name: str) -> None:
+    """The numbers of the published command, spelt out once more."""
+    pipeline = read(name)["pipeline"]
+    sampler = pipeline["negative_sampler_kwargs"]
+    assert pipeline["model_kwargs"]["embedding_dim"] == 200
+    assert pipeline["training_kwargs"]["batch_size"] == 400
+    assert pipeline["optimizer_kwargs"] == sampler["optimizer_kwargs"] == {"lr": 1e-4}
+    expected = dict(num_negs_per_pos=20, pool_size=1500, exploration=10, contrast_weight=0.01, objective="mmrns")
+    assert {key: sampler[key] for key in expected} == expected
+    assert sampler["margin"] == pipeline["loss_kwargs"]["margin"] == (0 if "distmult" in name else 6)
+    steps = pipeline["training_kwargs"]["num_epochs"] * -(-TABLE[name.rpartition("_")[2]][0] // 400)
+    assert 100_000 <= steps < 101_000
+
+
+@pytest.mark.parametrize("model", mmrns.MODELS)
+def test_mmrns_run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a small data set, with features from the file which the recipe names."""
+    monkeypatch.chdir(tmp_path)
+    recipe = read(f"mmrns_{model}_wn18rr")
+    recipe["pipeline"] |= dict(dataset="umls", stopper=None, stopper_kwargs=None)
+    recipe["pipeline"]["model_kwargs"]["embedding_dim"] = 8
+    recipe["pipeline"]["training_kwargs"] |= dict(num_epochs=1, use_tqdm=False)
+    recipe["pipeline"]["negative_sampler_kwargs"]["pool_size"] = 50
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        pipeline_from_config(recipe, use_tqdm=False)
+    labels = list(UMLS().training.entity_to_id)
+    MultimodalFeatures(text=torch.rand(len(labels), 2, 5), labels=labels).save(mmrns.FEATURES)
+    result = pipeline_from_config(recipe, random_seed=0, use_tqdm=False)
+    assert result.training_loop.sampler.features.modalities == ("text",)
 
 
 @pytest.mark.parametrize(("name", "batches"), [("dans_rgcn_distmult_umls", 6), ("dans_rgcn_distmult_wn18rr", 3)])

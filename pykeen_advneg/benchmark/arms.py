@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -16,13 +16,18 @@ from pykeen.triples import CoreTriplesFactory
 
 from ..comparison.configuration import did_you_mean
 from ..errors import ConfigurationError
+from ..multimodal import MultimodalFeatures
+from ..sampling.mmrns.sampler import PAPER_POOL
 from .settings import Settings
 
-__all__ = ["Arm", "Work", "check_work", "emu_arms", "engine", "kbgan_arms", "stock"]
+__all__ = ["Arm", "Work", "check_work", "emu_arms", "engine", "kbgan_arms", "mmrns_arms", "stock"]
 
 #: the candidates of KBGAN's paper, and the margin of its TransE
 CANDIDATES = 20
 MARGIN = 3.0
+
+#: parts and width of MMRNS's features: those of its paper, and of our description of regions
+FEATURES: Mapping[str, tuple[int, int]] = {"text": (4, 384), "image": (24, 25)}
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,15 @@ class Arm:
     #: how many scores of a model a positive asks for: its own, those of its negatives and of a generator
     scores_per_positive: int
 
+    #: the modalities of the features which the sampler gets, random numbers
+    features: tuple[str, ...] = ()
+
     @property
     def setup(self) -> dict[str, Any]:
         """What makes the arm, as it is written."""
         own = asdict(self)
-        return {name: own[name] for name in own if name not in {"name", "scores_per_positive"}}
+        hidden = {"name", "scores_per_positive", *(() if self.features else ("features",))}
+        return {name: own[name] for name in own if name not in hidden}
 
 
 @dataclass(frozen=True)
@@ -117,13 +126,16 @@ class Work:
         """
         model = self.make_model(factory, seed)
         kwargs = dict(arm.optimizer_kwargs)
+        own = dict(arm.negative_sampler_kwargs)
+        if arm.features:
+            own["features"] = random_features(arm.features, factory.num_entities, seed)
         loop = training_loop_resolver.make(
             arm.training_loop,
             model=model,
             triples_factory=factory,
             optimizer=optimizer_resolver.make(arm.optimizer, kwargs, params=model.get_grad_params()),
             negative_sampler=arm.negative_sampler,
-            negative_sampler_kwargs=dict(arm.negative_sampler_kwargs),
+            negative_sampler_kwargs=own,
             automatic_memory_optimization=False,
         )
         return cast(SLCWATrainingLoop, loop)
@@ -200,6 +212,60 @@ def emu_arms(settings: Settings, negatives: int) -> list[Arm]:
         for name, (base, own) in zip(("emu", "emu-unshared"), bases, strict=True)
     ]
     return [shared, unshared, *on_top]
+
+
+def random_features(modalities: Sequence[str], num_entities: int, seed: int) -> MultimodalFeatures:
+    """Draw features of the shapes of :data:`FEATURES`: for the time of a step, numbers do not matter.
+
+    :param modalities: which
+    :param num_entities: of how many entities
+    :param seed: the seed
+
+    :returns: the features
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values = {name: torch.randn(num_entities, *FEATURES[name], generator=generator) for name in modalities}
+    return MultimodalFeatures(**cast("dict[str, Any]", values))
+
+
+def mmrns_arms(settings: Settings, negatives: int, num_entities: int) -> list[Arm]:
+    """Make the arms of MMRNS: uniform negatives, and MMRNS by structure, text, text and pictures; a third of the pool.
+
+    All have the loop of this package, and Adam. The pool is that of the paper, or as many as there are entities.
+
+    :param settings: the settings
+    :param negatives: the number of negatives of each positive
+    :param num_entities: the number of entities
+
+    :returns: the arms
+    """
+    count: dict[str, Any] = {"num_negs_per_pos": negatives}
+    uniform = replace(
+        engine(settings, negatives),
+        name="unshared",
+        negative_sampler="basic",
+        negative_sampler_kwargs=count,
+        optimizer="adam",
+        optimizer_kwargs={},
+    )
+    third = min(PAPER_POOL, num_entities) // 3
+    looks: list[tuple[str, tuple[str, ...], int | None]] = [
+        ("mmrns", (), None),
+        ("mmrns-text", ("text",), None),
+        ("mmrns-text-image", ("text", "image"), None),
+        ("mmrns-third", ("text", "image"), third if third >= negatives else None),
+    ]
+    own = [
+        replace(
+            uniform,
+            name=name,
+            negative_sampler="mmrns",
+            negative_sampler_kwargs=count | {"pool_size": size},
+            features=features,
+        )
+        for name, features, size in looks
+    ]
+    return [uniform, *own]
 
 
 def check_work(settings: Settings) -> None:

@@ -21,6 +21,7 @@ _LABELS: Mapping[str, str] = {
     "training": "{model}, {negatives} negatives",
     "kbgan": "dim {dim}",
     "emu": "{model}",
+    "mmrns": "{negatives} negatives",
     "scaling": "{value:,} {sweep}",
     "evaluation": "{model}",
     "filter": "",

@@ -20,6 +20,7 @@ __all__ = ["Section", "baselines", "markdown", "sections", "share_of_roof", "tab
 _BASES: Mapping[str, Sequence[str]] = {
     "kbgan": ("stock", "unshared", "shared"),
     "emu": ("shared", "unshared"),
+    "mmrns": ("unshared",),
     "roofline": ("SGEMM",),
     "machine": (),
 }

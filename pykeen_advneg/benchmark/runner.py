@@ -30,7 +30,7 @@ from .records import FILE, Measurement, measurements
 from .report import markdown, sections, table
 from .roofline import roofline_jobs
 from .settings import Settings
-from .steps import SKIPPED, emu_jobs, kbgan_jobs, scaling_jobs, training_jobs
+from .steps import SKIPPED, emu_jobs, kbgan_jobs, mmrns_jobs, scaling_jobs, training_jobs
 
 __all__ = ["jobs", "run", "write_report"]
 
@@ -108,6 +108,7 @@ def jobs(kind: str, settings: Settings, dataset: Dataset, graph: Graph) -> Itera
         "training": lambda: training_jobs(settings, graph),
         "kbgan": lambda: kbgan_jobs(settings, graph),
         "emu": lambda: emu_jobs(settings, graph),
+        "mmrns": lambda: mmrns_jobs(settings, graph),
         "scaling": lambda: scaling_jobs(settings, graph),
         "roofline": lambda: roofline_jobs(settings, graph),
         "evaluation": lambda: evaluation_jobs(settings, dataset, graph),

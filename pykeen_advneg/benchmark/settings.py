@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "training": "Positives and scores a second, for each model and number of negatives.",
     "kbgan": "Positives a second with KBGAN's 20 candidates and with 20 uniform negatives, TransE by margin loss.",
     "emu": "Positives a second with EMU and with its bases, for each model and the largest number of negatives.",
+    "mmrns": "The time of a step with MMRNS and with uniform negatives, by what it looks at.",
     "scaling": "The time of a step against entities, negatives, dimension, batch size and threads.",
     "roofline": "DistMult's step and its scorer as shares of what the machine does.",
     "evaluation": "Filtered evaluation of the validation triples.",

@@ -12,7 +12,7 @@ import torch
 from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 
-from .arms import MARGIN, Arm, Work, emu_arms, engine, kbgan_arms, stock
+from .arms import CANDIDATES, MARGIN, Arm, Work, emu_arms, engine, kbgan_arms, mmrns_arms, stock
 from .graphs import Graph, random_graph
 from .probes import Probe, Sample
 from .settings import Settings
@@ -23,10 +23,14 @@ __all__ = [
     "StepProbe",
     "emu_jobs",
     "kbgan_jobs",
+    "mmrns_jobs",
     "scaling_jobs",
     "steps_within",
     "training_jobs",
 ]
+
+#: the batch size of MMRNS's paper
+MMRNS_BATCH = 400
 
 #: the batches at the start of a training which do not count: the first steps make the optimizer's state
 SKIPPED = 2
@@ -200,6 +204,22 @@ def emu_jobs(settings: Settings, graph: Graph) -> Iterator[Sequence[Probe]]:
         work = Work.of(settings, model=model, negatives=negatives)
         case = {"dataset": graph.name, **work.case}
         yield [StepProbe("emu", case, arm, work, lambda: graph, settings) for arm in emu_arms(settings, negatives)]
+
+
+def mmrns_jobs(settings: Settings, graph: Graph) -> Iterator[Sequence[Probe]]:
+    """Compare MMRNS with uniform negatives at the size of its paper: 20 negatives, batches of 400 at most; TransE (L1).
+
+    :param settings: the settings
+    :param graph: the graph
+
+    :returns: the jobs
+    """
+    batch = min(MMRNS_BATCH, settings.batch_size)
+    loss: dict[str, Any] = {"loss": "nssa", "loss_kwargs": {"margin": 6.0, "adversarial_temperature": 0.5}}
+    work = Work.of(settings, model="transe-l1", negatives=CANDIDATES, batch_size=batch, **loss)
+    case = {"dataset": graph.name, **work.case}
+    own = mmrns_arms(settings, CANDIDATES, graph.num_entities)
+    yield [StepProbe("mmrns", case, arm, work, lambda: graph, settings, unit="ms") for arm in own]
 
 
 def scaling_jobs(settings: Settings, graph: Graph) -> Iterator[Sequence[Probe]]:

@@ -48,9 +48,7 @@ class Entry:
 def registered() -> Iterator[Entry]:
     """List the samplers, training loops, filterers, evaluators and optimizers; those of plugins come first."""
     for kind, (_, resolver) in KINDS.items():
-        for name, cls in sorted(
-            resolver.lookup_dict.items(), key=lambda pair: (_package(pair[1]) in HOSTS, pair[0])
-        ):
+        for name, cls in sorted(resolver.lookup_dict.items(), key=lambda pair: (_package(pair[1]) in HOSTS, pair[0])):
             yield Entry(
                 kind=kind, name=name, package=_package(cls), summary=_summary(cls), paper=_paper(cls), needs=_needs(cls)
             )

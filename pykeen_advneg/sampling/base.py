@@ -10,6 +10,7 @@ class                                the loop ``adversarial`` calls             
 :class:`HasLoss`                     ``score(scorer, negatives)`` for each part of a     EMU
                                      batch, and ``loss(negatives, scores, host)``
 :class:`Learns`                      ``learn(negatives, scores)`` after each batch       KBGAN
+:class:`ReadsLabels`                 ``read_labels(entity_to_id)`` when it is made       MMRNS
 ===================================  ==================================================  =======================
 """
 
@@ -40,6 +41,7 @@ __all__ = [
     "BindsModel",
     "HasLoss",
     "Learns",
+    "ReadsLabels",
     "Scores",
     "at_least",
     "check_flag",
@@ -231,6 +233,17 @@ class BindsModel(ABC):
         """Take hold of the model; called before the first batch of each training.
 
         :param scorer: gives the scores of the model. A sampler which scores outside of a gradient says so itself.
+        """
+
+
+class ReadsLabels(ABC):
+    """A sampler which has to know which entity is which, for instance to find its features."""
+
+    @abstractmethod
+    def read_labels(self, entity_to_id: Mapping[str, int]) -> None:
+        """Take the labels; called once, before all else, where the training triples have labels.
+
+        :param entity_to_id: the id of each label
         """
 
 

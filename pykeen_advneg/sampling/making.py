@@ -8,9 +8,10 @@ from typing import Any
 
 from class_resolver import HintOrType, OptionalKwargs
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
-from pykeen.triples import CoreTriplesFactory
+from pykeen.triples import CoreTriplesFactory, TriplesFactory
 
 from ..errors import ConfigurationError
+from .base import ReadsLabels
 
 __all__ = ["check_sampler", "check_size", "in_stock_study", "keywords", "make_sampler"]
 
@@ -134,10 +135,13 @@ def make_sampler(
 
     :returns: a new sampler
     """
-    return negative_sampler_resolver.make(
+    sampler = negative_sampler_resolver.make(
         query,
         pos_kwargs=kwargs,
         mapped_triples=triples_factory._add_inverse_triples_if_necessary(mapped_triples=triples_factory.mapped_triples),
         num_entities=triples_factory.num_entities,
         num_relations=triples_factory.num_relations,
     )
+    if isinstance(sampler, ReadsLabels) and isinstance(triples_factory, TriplesFactory):
+        sampler.read_labels(triples_factory.entity_to_id)
+    return sampler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Set
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -15,9 +16,10 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL
 
 from ..negatives import Negatives
-from ..sampling.base import AdversarialNegativeSampler, BindsModel, Learns
+from ..sampling.base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores
 from ..sampling.making import make_sampler
 from ..scoring import Scorer
+from ..training.losses import slcwa_loss
 from ..training.parts import score
 from .graphs import GRAPH, MODELS, VALIDATION, make_model
 
@@ -110,11 +112,29 @@ class Subject:
             negatives = sampler.draw(positives)
             drawn.append(negatives)
             if isinstance(sampler, Learns):
-                with torch.no_grad():
-                    scores = score(Scorer(model), negatives)
-                sampler.learn(negatives, scores)
+                sampler.learn(negatives, Subject.score(sampler, model, negatives))
         sampler.end_epoch()
         return drawn
+
+    @staticmethod
+    def score(sampler: AdversarialNegativeSampler, model: ERModel[Any, Any, Any], negatives: Negatives) -> Scores:
+        """Score negatives; of a sampler with a loss, take the backward pass, whose gradients reach it.
+
+        :param sampler: proposed them
+        :param model: gives the scores, and keeps no gradient
+        :param negatives: the negatives
+
+        :returns: the scores, detached
+        """
+        if not isinstance(sampler, HasLoss):
+            with torch.no_grad():
+                return score(Scorer(model), negatives)
+        scores = score(Scorer(model), negatives, sampler)
+        host = partial(slcwa_loss, model.loss, negatives=negatives, num_entities=model.num_entities)
+        sampler.loss(negatives, scores, host).backward()
+        model.collect_regularization_term()
+        model.zero_grad(set_to_none=True)
+        return scores.map(torch.Tensor.detach)
 
     def run_pipeline(self, model_name: str, training_loop: str, **kwargs: Any) -> PipelineResult:
         """Run the pipeline of PyKEEN on :data:`GRAPH`.
