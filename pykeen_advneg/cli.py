@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pathlib
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from .benchmark.command import commands
 from .comparison.configuration import Comparison, read_config
 from .comparison.options import choose_samplers, override
 from .errors import ConfigurationError
+from .hpo_command import add_commands
 
 __all__ = ["app", "main"]
 
@@ -76,7 +78,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Trained negative samplers for PyKEEN: list them, compare them by training, and measure how long it takes."""
+    """Trained negative samplers for PyKEEN: list, compare, tune them, and measure their cost."""
 
 
 @app.command("list")
@@ -205,6 +207,32 @@ def _command() -> str | None:
     """Get the command as it was typed, if it was."""
     name = pathlib.Path(sys.argv[0]).stem
     return shlex.join(["advneg", *sys.argv[1:]]) if name in {"advneg", "__main__"} else None
+
+
+@app.command()
+def train(
+    config: Annotated[pathlib.Path, typer.Argument(help="An experiment file of PyKEEN, or one of advneg hpo.")],
+    *,
+    out: Annotated[pathlib.Path, typer.Option(help="The folder for model and results.")],
+    nproc: Annotated[int, typer.Option(help="Processes on this machine which share each batch.")] = 1,
+) -> None:
+    """Train what an experiment file says, on several processes; on several machines, call torchrun yourself.
+
+    Example: advneg train tuned/best/kbgan.json --nproc 2 --out trained
+    """
+    with _clear_errors():
+        if not config.is_file():
+            raise ConfigurationError(f"config {str(config)!r} does not exist.")
+        if nproc < 1:
+            raise ConfigurationError(f"--nproc {nproc} must be at least 1.")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(nproc)]
+        command += ["-m", "pykeen_advneg.training.rank", str(config), str(out)]
+        code = subprocess.run(command, check=False).returncode
+        if code:
+            raise typer.Exit(code)
+
+
+add_commands(app, _clear_errors, _command)
 
 
 def main() -> None:

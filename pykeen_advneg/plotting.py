@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .errors import ConfigurationError
 
-__all__ = ["Projection", "plot_curves", "plot_entities", "plot_results", "save_png", "styles"]
+__all__ = ["Projection", "plot_curves", "plot_entities", "plot_results", "plot_trials", "save_png", "styles"]
 
 #: how vectors are brought to the plane
 Projection = Literal["pca", "tsne"]
@@ -111,6 +111,34 @@ def plot_results(frame: pd.DataFrame, metric: str = "mrr", samplers: Sequence[st
     panel.set_ylim(len(samplers) - 0.4, -0.6)
     panel.margins(x=0.08)
     _dress(panel, f"test {metric.upper() if metric == 'mrr' else metric}", "")
+    return figure
+
+
+def plot_trials(frame: pd.DataFrame, samplers: Sequence[str]) -> Figure:
+    """Draw what studies found against the trials they spent: each trial as a dot, the best one so far as a line.
+
+    :param frame: a row for each trial in the order in which they ended, with the columns ``sampler`` and ``value``,
+        which is missing for trials that were pruned or failed
+    :param samplers: the order of the samplers
+
+    :returns: the figure
+    """
+    figure = _figure(6.4, 3.6)
+    panel = figure.subplots()
+    for sampler, style in styles(samplers).items():
+        values = frame.loc[frame["sampler"] == sampler, "value"].astype(float).reset_index(drop=True)
+        number = values.index + 1
+        panel.plot(number, values, style["marker"], color=style["color"], ms=4.5, alpha=0.5, mew=0)
+        panel.plot(
+            number,
+            values.cummax().ffill(),
+            color=style["color"],
+            linestyle=style["linestyle"],
+            drawstyle="steps-post",
+            label=sampler,
+        )
+    _dress(panel, "trials, pruned ones included", LABELS["mrr"])
+    _legend(figure, panel)
     return figure
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pykeen_advneg.sampling.attention import CrossModalAttention
+from pykeen_advneg.sampling.mmrns.attention import CrossModalAttention
 
 
 def normalise(x: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:

@@ -184,7 +184,7 @@ def study(**kwargs: Any) -> Any:
 
 @pytest.mark.parametrize(("loop", "is_used"), [(SLCWATrainingLoop, True), (OwnLoop, False)])
 def test_study_drops_the_sampler_of_other_loops(loop: type[SLCWATrainingLoop], is_used: bool) -> None:
-    """Seam C: without a word. Not worked around; docs/loop.md says so."""
+    """Seam C: without a word. `pykeen_advneg.hpo` has an objective of its own, and the loop refuses."""
     result = study(training_loop=loop, negative_sampler=Counting)
     (trial,) = result.study.trials
     assert trial.state.name == "COMPLETE"

@@ -25,7 +25,8 @@ LAYERS = [
     ["sampling"],
     ["training"],
     ["comparison", "experiments", "testing"],
-    ["benchmark"],
+    ["benchmark", "hpo"],
+    ["hpo_command"],
     ["cli"],
     ["__main__"],
 ]

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from pykeen_advneg.filtering import TripleIndex
-from pykeen_advneg.sampling import likeness as likeness_module
-from pykeen_advneg.sampling.attention import CrossModalAttention
-from pykeen_advneg.sampling.contrast import (
+from pykeen_advneg.sampling.mmrns import likeness as likeness_module
+from pykeen_advneg.sampling.mmrns.attention import CrossModalAttention
+from pykeen_advneg.sampling.mmrns.contrast import (
     contrastive_loss,
     self_adversarial_loss,
     self_adversarial_weights,
     subsampling_weights,
 )
-from pykeen_advneg.sampling.exploration import effective_size, exploration_factor, log_mixture
-from pykeen_advneg.sampling.gumbel import draw, draw_hard, straight_through
-from pykeen_advneg.sampling.likeness import Groups, Likeness, likeness
+from pykeen_advneg.sampling.mmrns.exploration import effective_size, exploration_factor, log_mixture
+from pykeen_advneg.sampling.mmrns.gumbel import draw, draw_hard, straight_through
+from pykeen_advneg.sampling.mmrns.likeness import Groups, Likeness, likeness
 
 PARTS = {"text": (3, 6), "image": (5, 4)}
 

@@ -19,7 +19,7 @@ from pykeen_advneg.errors import ConfigurationError, NonFiniteSamplerError
 from pykeen_advneg.multimodal import MultimodalFeatures
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.sampling.mmrns import MMRNSNegativeSampler
-from pykeen_advneg.sampling.proposals import PooledNegatives
+from pykeen_advneg.sampling.mmrns.proposals import PooledNegatives
 from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.testing.graphs import GRAPH, make_model
 from pykeen_advneg.testing.proposals import ProposalContract
@@ -102,7 +102,7 @@ def test_straight_through_gradient_through_the_model() -> None:
     def log_q() -> torch.Tensor:
         values = sampler._similarities(negatives.positives, negatives.column, negatives.pool, detached=False)
         branches = sampler._branches(values, negatives.positives, negatives.column, negatives.pool)
-        from pykeen_advneg.sampling.exploration import log_mixture
+        from pykeen_advneg.sampling.mmrns.exploration import log_mixture
 
         return log_mixture(branches, sampler.exploration_factor)
 

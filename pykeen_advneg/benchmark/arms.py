@@ -17,7 +17,7 @@ from pykeen.triples import CoreTriplesFactory
 from ..comparison.configuration import did_you_mean
 from ..errors import ConfigurationError
 from ..multimodal import MultimodalFeatures
-from ..sampling.mmrns import PAPER_POOL
+from ..sampling.mmrns.sampler import PAPER_POOL
 from .settings import Settings
 
 __all__ = ["Arm", "Work", "check_work", "emu_arms", "engine", "kbgan_arms", "mmrns_arms", "stock"]

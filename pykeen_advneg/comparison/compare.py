@@ -30,7 +30,7 @@ from .configuration import Comparison, SamplerChoice
 from .runs import RunStore, config_hash
 from .tracking import RANKING_METRICS, BestWeights, CurveTracker, EpochClock
 
-__all__ = ["Run", "compare", "plan", "train_run"]
+__all__ = ["Run", "compare", "fingerprint", "plan", "record_of", "train_run"]
 
 #: the packages whose versions are recorded
 _PACKAGES = ("torch", "pykeen", "pykeen-advneg")
@@ -69,10 +69,10 @@ def plan(comparison: Comparison, datasets: Mapping[str, Dataset]) -> list[Run]:
     """
     runs = []
     for label, dataset in datasets.items():
-        fingerprint = _fingerprint(dataset)
+        digits = fingerprint(dataset)
         for seed in range(comparison.seeds):
             for sampler in comparison.samplers:
-                config = {"dataset": label, "fingerprint": fingerprint, **_run_config(comparison, sampler, seed)}
+                config = {"dataset": label, "fingerprint": digits, **_run_config(comparison, sampler, seed)}
                 runs.append(Run(label, sampler, seed, config))
     return runs
 
@@ -133,7 +133,7 @@ def train_run(
     tracker = CurveTracker(store.curve(run.hash), resume, on_epoch)
     with cheap_collection():
         result = pipeline(**_pipeline_arguments(run, dataset, store), result_tracker=tracker)
-    return _record(run, result, tracker)
+    return record_of(run, result, tracker)
 
 
 def _run_config(comparison: Comparison, sampler: SamplerChoice, seed: int) -> dict[str, Any]:
@@ -193,8 +193,15 @@ def _validation(run: Run, dataset: Dataset, store: RunStore) -> tuple[dict[str, 
     return {}, callbacks
 
 
-def _record(run: Run, result: PipelineResult, tracker: CurveTracker) -> dict[str, Any]:
-    """Write down a finished run."""
+def record_of(run: Run, result: PipelineResult, tracker: CurveTracker) -> dict[str, Any]:
+    """Write down a finished run.
+
+    :param run: the run
+    :param result: what the pipeline gave
+    :param tracker: has its curve
+
+    :returns: the record
+    """
     epochs = len(result.losses)
     curve = tracker.curve(last_epoch=epochs)
     best = getattr(result.stopper, "best_epoch", None)
@@ -228,8 +235,13 @@ def _triples(dataset: Dataset, split: str) -> torch.Tensor:
     return triples
 
 
-def _fingerprint(dataset: Dataset) -> str:
-    """Get 16 hexadecimal digits of the SHA-256 of all triples of a data set."""
+def fingerprint(dataset: Dataset) -> str:
+    """Get 16 hexadecimal digits of the SHA-256 of all triples of a data set.
+
+    :param dataset: the data set
+
+    :returns: the digits
+    """
     digest = hashlib.sha256(f"{dataset.num_entities} {dataset.num_relations}".encode())
     for split in ("training", "validation", "testing"):
         digest.update(_triples(dataset, split).contiguous().numpy().tobytes())

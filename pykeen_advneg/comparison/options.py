@@ -20,16 +20,19 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def override(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def override(
+    settings: Mapping[str, Any], options: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS
+) -> dict[str, Any]:
     """Lay options over settings, and those over the defaults.
 
     :param settings: the settings of a file
     :param options: values by key, or by ``KEY.NAME`` for one of the arguments in a mapping; ``None`` says nothing
+    :param defaults: what holds where neither says anything
 
     :returns: the settings which result
     """
     result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
-    for key, value in (*DEFAULTS.items(), *options.items()):
+    for key, value in (*defaults.items(), *options.items()):
         outer, _, inner = key.partition(".")
         place = expect(outer, result.setdefault(outer, {}), dict) if inner else result
         name = inner or outer

@@ -18,7 +18,7 @@ from ..plotting import plot_curves, plot_results, save_png, styles
 from .configuration import dataset_label
 from .runs import RunStore
 
-__all__ = ["Results", "read_results", "summarize", "write_report"]
+__all__ = ["Results", "environment", "environments", "read_results", "summarize", "write_report"]
 
 METRICS = {"mrr": "MRR", "hits_at_1": "hits@1", "hits_at_3": "hits@3", "hits_at_10": "hits@10"}
 #: what a run is, as opposed to how it is done
@@ -121,7 +121,7 @@ def write_report(folder: pathlib.Path) -> Results:
         "colors": {sampler: style["color"] for sampler, style in styles(results.samplers).items()},
         "settings": _settings(results),
         "samplers": {label: _kwargs(results.config["samplers"][label]) for label in results.samplers},
-        "environments": _environments(results.records),
+        "environments": environments(results.records),
         "finished": len(results.records),
         "planned": len(results.config["datasets"]) * len(results.config["samplers"]) * results.config["seeds"],
         "early_stopping": results.config.get("early_stopping", False),
@@ -131,22 +131,26 @@ def write_report(folder: pathlib.Path) -> Results:
         "days": sorted({record["finished"][:10] for record in results.records}),
     }
     for name in ("report.md", "report.html"):
-        (folder / name).write_text(_environment().get_template(f"{name}.j2").render(context), encoding="utf-8")
+        (folder / name).write_text(environment().get_template(f"{name}.j2").render(context), encoding="utf-8")
     return results
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Make the environment of the templates.
+
+    :returns: the environment, with the filters ``inline`` for figures and ``signed`` for differences
+    """
+    result = jinja2.Environment(
         loader=jinja2.PackageLoader("pykeen_advneg.comparison"),
         autoescape=lambda name: name is not None and ".html" in name,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["inline"] = _inline
-    environment.filters["signed"] = lambda value: f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
-    environment.tests["number"] = lambda value: value == value  # noqa: PLR0124  # False for not-a-number
-    return environment
+    result.filters["inline"] = _inline
+    result.filters["signed"] = lambda value: f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+    result.tests["number"] = lambda value: value == value  # noqa: PLR0124  # False for not-a-number
+    return result
 
 
 def _section(results: Results, dataset: str, folder: pathlib.Path) -> dict[str, Any]:
@@ -177,8 +181,13 @@ def _kwargs(sampler: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in sampler.items()}
 
 
-def _environments(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """List the versions and devices that the runs had; it is one line where all had the same."""
+def environments(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """List the versions and devices that the runs had; it is one line where all had the same.
+
+    :param records: the runs
+
+    :returns: the lines
+    """
     return sorted(
         {
             ", ".join([*(f"{name} {version}" for name, version in record["versions"].items()), record["device"]])

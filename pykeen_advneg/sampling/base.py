@@ -21,7 +21,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from class_resolver import HintOrType
@@ -277,6 +277,12 @@ class Learns(ABC):
 
     #: clips the gradients of the parameters given to it; set by the loop
     clip_gradients: Callable[[Iterable[nn.Parameter]], None] | None = None
+
+    #: how the gradients of shares of a batch add up to that of the batch, for training on several ranks: the loss is a
+    #: sum or a mean over positives; None: neither
+    reduction: ClassVar[Literal["sum", "mean"] | None] = None
+    #: the buffers which sum something up within an epoch, and are summed over the ranks at its end
+    epoch_sums: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def optimizers(self) -> Sequence[Optimizer]:

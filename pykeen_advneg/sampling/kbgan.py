@@ -110,6 +110,9 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         num_negs_per_pos=dict(type=int, low=1, high=5),
     )
 
+    reduction = "sum"
+    epoch_sums = ("reward_sum", "num_rewards", "entropy_sum", "num_draws")
+
     corrupt_head_probability: FloatTensor
     baseline_value: FloatTensor
     reward_sum: FloatTensor

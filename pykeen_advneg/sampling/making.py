@@ -13,7 +13,7 @@ from pykeen.triples import CoreTriplesFactory, TriplesFactory
 from ..errors import ConfigurationError
 from .base import ReadsLabels
 
-__all__ = ["check_sampler", "check_size", "keywords", "make_sampler"]
+__all__ = ["check_sampler", "check_size", "in_stock_study", "keywords", "make_sampler"]
 
 #: what every loop hands to a sampler itself
 GIVEN_BY_THE_LOOP = frozenset({"mapped_triples", "num_entities", "num_relations"})
@@ -54,6 +54,16 @@ def instance_in_pipeline(argument: str) -> NegativeSampler | None:
             return value if isinstance(value, NegativeSampler) else None
         frame = frame.f_back
     return None
+
+
+def in_stock_study() -> bool:
+    """Whether PyKEEN's own study is among the calls under way, which drops the sampler of any loop but its own."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "pykeen.hpo.hpo":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def check_size(sampler: NegativeSampler, triples_factory: CoreTriplesFactory) -> None:

@@ -14,13 +14,14 @@ from pykeen.constants import PYKEEN_CHECKPOINTS
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.weights import loss_weighter_resolver
+from pykeen.typing import LongTensor
 from torch.optim import SparseAdam
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
 from ..errors import CheckpointError, ConfigurationError
 from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, Learns, whole_at_least
-from ..sampling.making import check_sampler, check_size, keywords, make_sampler
+from ..sampling.making import check_sampler, check_size, in_stock_study, keywords, make_sampler
 from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
 from .forward import WholeBatchTrainingLoop
@@ -88,10 +89,12 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             )
         super().__init__(negative_sampler=negative_sampler, negative_sampler_kwargs=negative_sampler_kwargs, **kwargs)
         if negative_sampler is None:
-            logger.warning(
-                "No negative_sampler reached the loop: training on PyKEEN's 'basic' uniform negatives. If you gave one "
-                "to PyKEEN's hpo_pipeline, it was dropped there, as for every loop but 'slcwa'."
-            )
+            if in_stock_study():
+                raise ConfigurationError(
+                    "PyKEEN's hpo_pipeline hands negative_sampler and its ranges to no loop but 'slcwa', and would "
+                    "tune something else; use pykeen_advneg.hpo.hpo_pipeline, which takes the same arguments."
+                )
+            logger.warning("No negative_sampler reached the loop: training on PyKEEN's 'basic' uniform negatives.")
         check_sampler("negative_sampler", negative_sampler, negative_sampler_kwargs)
         cls = check_sampler("pretraining_sampler", pretraining_sampler, pretraining_sampler_kwargs)
         if issubclass(cls, NEEDS_MODEL):
@@ -111,6 +114,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self._learning = False
         self._pretraining = False
         self._clipping: Clipping | None = None
+        #: how many scores of the model this loop has trained on; a resumed run counts its own
+        self.num_scores = 0
 
     @property
     def sampler(self) -> NegativeSampler | None:
@@ -238,7 +243,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 f"negatives are drawn on the model's device."
             )
         triples = triples_factory._add_inverse_triples_if_necessary(mapped_triples=triples_factory.mapped_triples)
-        stream = BatchStream(
+        stream = self._make_stream(
             triples.to("cpu" if num_workers else self.model.device),
             run.sampler,
             batch_size=batch_size,
@@ -253,6 +258,10 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             return DataLoader(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
         # the stream has all that the host asks of a loader: an iterator and a length
         return cast("DataLoader[Batch]", stream)
+
+    def _make_stream(self, triples: LongTensor, sampler: NegativeSampler, **kwargs: Any) -> BatchStream:
+        """Make what gives the batches."""
+        return BatchStream(triples, sampler, **kwargs)
 
     def _prepare_sampler(self, run: Run, triples_factory: CoreTriplesFactory) -> NegativeSampler:
         """Give a run its sampler: a fresh one, unless training is continued."""
@@ -346,6 +355,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     def _after_scoring(self, batch: Batch) -> None:
         if not self._learning:
             return
+        assert batch.scores is not None
+        self.num_scores += batch.scores.positives.numel() + batch.scores.negatives.numel()
         if self._clipping is not None and self._clipping.is_needed:
             self._clipping(self.model.get_grad_params())
         sampler = self._runs[-1].sampler
@@ -354,7 +365,6 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         if self._pretraining:
             sampler.warm_up(batch.negatives.positives)
         else:
-            assert batch.scores is not None
             sampler.learn(batch.negatives, batch.scores)
 
     # docstr-coverage: inherited

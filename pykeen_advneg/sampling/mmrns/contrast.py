@@ -10,7 +10,7 @@ import torch
 from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor
 from torch.nn import functional
 
-from ..filtering import TripleIndex
+from ...filtering import TripleIndex
 from .likeness import Likeness
 
 __all__ = ["Variant", "contrastive_loss", "self_adversarial_loss", "self_adversarial_weights", "subsampling_weights"]

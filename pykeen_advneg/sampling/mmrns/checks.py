@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, get_args
 
-from ..errors import ConfigurationError
-from .base import at_least, whole_at_least
+from ...errors import ConfigurationError
+from ..base import at_least, whole_at_least
 from .contrast import Variant
 from .exploration import LEAST, Schedule
 

@@ -10,8 +10,8 @@ import torch
 from pykeen.typing import BoolTensor, FloatTensor, LongTensor
 from torch import nn
 
-from ..errors import ConfigurationError
-from ..multimodal.features import MultimodalFeatures
+from ...errors import ConfigurationError
+from ...multimodal.features import MultimodalFeatures
 
 __all__ = ["FeatureStore"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pykeen.typing import BoolTensor, FloatTensor, LongTensor
 
-from ..negatives import Negatives
+from ...negatives import Negatives
 
 __all__ = ["PooledNegatives"]
 

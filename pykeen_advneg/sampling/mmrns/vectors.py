@@ -11,10 +11,10 @@ from pykeen.nn.representation import Representation
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
-from ..negatives import Negatives
-from ..queries import Slot, each
-from ..queries.broadcasting import broadcast
-from ..scoring import Scorer
+from ...negatives import Negatives
+from ...queries import Slot, each
+from ...queries.broadcasting import broadcast
+from ...scoring import Scorer
 
 __all__ = ["Directions", "Vectors", "as_vectors", "score_directions", "undisturbed"]
 

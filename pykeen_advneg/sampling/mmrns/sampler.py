@@ -16,12 +16,15 @@ from pykeen.sampling.filtering import Filterer
 from pykeen.typing import COLUMN_RELATION, BoolTensor, FloatTensor, LongTensor, MappedTriples
 from torch.optim import Optimizer
 
-from ..errors import ConfigurationError, NonFiniteSamplerError
-from ..multimodal.features import MultimodalFeatures
-from ..negatives import Negatives
-from ..scoring import Scorer
+from ...errors import ConfigurationError, NonFiniteSamplerError
+from ...multimodal.features import MultimodalFeatures
+from ...negatives import Negatives
+from ...scoring import Scorer
+from ..base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, ReadsLabels, Scores
+from ..pools import KnownAnswers
+from ..sides import Side, draw_columns, head_probability
 from .attention import CrossModalAttention
-from .base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, ReadsLabels, Scores
+from .checks import check_settings
 from .contrast import (
     Variant,
     contrastive_loss,
@@ -33,10 +36,7 @@ from .exploration import Schedule, effective_size, exploration_factor, log_mixtu
 from .feature_store import FeatureStore
 from .gumbel import draw, draw_hard, straight_through
 from .likeness import Groups, Likeness, likeness
-from .mmrns_checks import check_settings
-from .pools import KnownAnswers
 from .proposals import PooledNegatives
-from .sides import Side, draw_columns, head_probability
 from .vectors import Vectors, score_directions, undisturbed
 
 __all__ = ["Gradient", "MMRNSNegativeSampler", "Objective"]
@@ -55,7 +55,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
 
     For each step a pool of $P$ entities is drawn uniformly, which the batch shares. For the true entity $e$ of the
     corrupted slot and each candidate $e_j$, an attention network gives vectors $z^m$ in each modality $m$ from the
-    point of view of the relation, cf. :mod:`pykeen_advneg.sampling.attention`. Candidates are drawn by
+    point of view of the relation, cf. :mod:`pykeen_advneg.sampling.mmrns.attention`. Candidates are drawn by
 
     $$q_j \propto \sum_m \mathrm{softmax}_j \Big( \frac{sim^m(z, z_j)}{\epsilon} \Big), \qquad
       sim(z, z_j) = \frac{z \cdot z_j}{sg(\lVert z \rVert \lVert z_j \rVert)},$$
@@ -66,9 +66,9 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
     $$L = L_{KGC} + \beta L_{con}$$
 
     with the loss of the model and the contrastive loss of the network, cf.
-    :func:`pykeen_advneg.sampling.contrast.contrastive_loss`. Draws are straight-through: the gradient of the scores of
-    negatives reaches the network, and the embeddings which it looks at. It pushes towards *easier* negatives, as
-    network and model minimise the same loss; it is the contrastive loss which asks for similar ones.
+    :func:`pykeen_advneg.sampling.mmrns.contrast.contrastive_loss`. Draws are straight-through: the gradient of the
+    scores of negatives reaches the network, and the embeddings which it looks at. It pushes towards *easier*
+    negatives, as network and model minimise the same loss; it is the contrastive loss which asks for similar ones.
 
     **What is there is used.** Without pictures, text guides itself, and vice versa; without either, only the structure
     branch is left, and a warning says so. A candidate which lacks a modality has the probability $1 / P$ in its
