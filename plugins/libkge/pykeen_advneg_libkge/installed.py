@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from types import ModuleType
 
 from pykeen_advneg.errors import ConfigurationError
@@ -44,6 +45,11 @@ def check_libkge() -> ModuleType:
     except ImportError as error:
         raise ConfigurationError(f"LibKGE cannot be imported: {error}. {_requirements()}") from error
     place = getattr(package, "__file__", None) or next(iter(getattr(package, "__path__", [])), "?")
+    if Path(place, "kge", "__init__.py").is_file():
+        raise ConfigurationError(
+            f"Python takes the folder {place} for the package 'kge', which is inside of it: run the command in another "
+            f"folder than {Path(place).parent}, or give the checkout another name."
+        )
     for name, attributes in NEEDED.items():
         try:
             module = import_module(name)

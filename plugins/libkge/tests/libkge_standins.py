@@ -161,8 +161,8 @@ class Config:
     def get(self, key: str) -> Any:
         return self.options[key]
 
-    def log(self, message: str) -> None:
-        self.messages.append(message)
+    def log(self, msg: str) -> None:
+        self.messages.append(msg)
 
 
 class Dataset:

@@ -430,6 +430,17 @@ def test_wrong_kge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(result.exception, ConfigurationError)
 
 
+def test_a_checkout_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder of a checkout, Python finds the checkout instead of the package in it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kge"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "kge" / "kge").mkdir(parents=True)
+    (tmp_path / "kge" / "kge" / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(ConfigurationError, match="run the command in another folder"):
+        check_libkge()
+
+
 def test_what_libkge_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "kge"]:
         monkeypatch.delitem(sys.modules, name)
