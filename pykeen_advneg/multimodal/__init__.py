@@ -1,0 +1,1 @@
+"""Texts, pictures, numbers and categories beside the links of a graph."""
