@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def hash_of(label: str) -> int:
     return sum(map(ord, label))
 
 
-def dataset(**kwargs: Any) -> EagerDataset:
-    training, testing = tables(**kwargs)
+def dataset(*left_out: str, **kwargs: Any) -> EagerDataset:
+    """Make the data set, without some kinds of values."""
+    training, testing = (replace(each, **dict.fromkeys(left_out)) for each in tables(**kwargs))
     return multimodal_dataset(training, testing)

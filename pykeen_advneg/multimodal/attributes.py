@@ -80,7 +80,8 @@ class Attribute:
         if self.values is not None:
             array = self.values.numpy()
             keys = array if self.kind == "numeric" else [picture_key(value) for value in array]
-        return pd.Index(keys)
+        index: pd.Index[Any] = pd.Index(keys)
+        return index
 
     def positions(self, keys: Sequence[Hashable] | np.ndarray) -> np.ndarray:
         """Look values up.
