@@ -102,9 +102,7 @@ def baselines(fold: int) -> list[dict[str, Any]]:
     return lines
 
 
-def settings(
-    arm: str, interaction: str, loss: str, groups: list[int], dim: int, lr: float, decay: float
-) -> dict[str, Any]:
+def settings(interaction: str, loss: str, groups: list[int], dim: int, lr: float, decay: float) -> dict[str, Any]:
     """Give the arguments of the pipeline."""
     regularized = {"regularizer": "powersum", "regularizer_kwargs": {"p": 2.0, "weight": decay, "normalize": False}}
     is_softmax = loss == "softmax"

@@ -125,6 +125,17 @@ class MKBE(ERModel[Any, Any, Any]):
             relation_representations=[relation(symbols) for symbols in psi.relation_shape],
             **kwargs,
         )
+        #: what :func:`pykeen_advneg.multimodal.saving.save_run` writes, if JSON can hold it
+        self.settings: dict[str, Any] = dict(
+            embedding_dim=embedding_dim,
+            interaction=interaction,
+            interaction_kwargs=interaction_kwargs,
+            encoders=encoders,
+            encoders_kwargs=encoders_kwargs,
+            entity_kwargs=entity_kwargs,
+            relation_kwargs=relation_kwargs,
+            dims=dims,
+        )
         #: how many of the entities are no values
         self.num_link_entities = triples_factory.num_link_entities
         #: the relation and the ids of the values of each attribute
