@@ -64,7 +64,8 @@ def check_order(nursery: Nursery, data_sets: list[str], order: str) -> None:
         assert all(result["at_once"].values()), result
     assert result["at_last"] == ALL
     assert result["observed"] == []
-    assert result["data_sets"] == data_sets
+    # without us, their entry points give what PyKEEN has
+    assert result["data_sets"] == sorted([*data_sets, "fb15k237numeric", "movielens100k"])
     assert [message for message in reply["warnings"] if "entry point" in message or "advneg" in message] == []
 
 

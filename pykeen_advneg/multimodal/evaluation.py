@@ -185,11 +185,12 @@ class RelationRankingEvaluator(Evaluator[RelationRankingKey]):
         :raises ConfigurationError: if there are fewer than two relations, or if the temperature is not positive
         """
         super().__init__(filtered=filtered, batch_size=batch_size, **kwargs)
-        if len(set(relations)) < 2:  # noqa: PLR2004
+        if len(set(map(int, relations))) < 2:  # noqa: PLR2004
             raise ConfigurationError(f"relations={relations!r}: give the ids of at least two.")
         if not temperature > 0:
             raise ConfigurationError(f"temperature={temperature!r} must be greater than 0.")
-        self.relations = torch.as_tensor(list(relations), dtype=torch.long)
+        # the keys of JSON are strings
+        self.relations = torch.as_tensor([int(i) for i in relations], dtype=torch.long)
         self.values = (
             torch.as_tensor(list(relations.values()), dtype=torch.double) if isinstance(relations, Mapping) else None
         )
