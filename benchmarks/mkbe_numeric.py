@@ -2,7 +2,7 @@
 
 Links alone (``links``) against links and numbers (``numbers``), with the same settings, seeds and epochs; link
 prediction is filtered, on both sides, among entities. Then each attribute with enough held-out numbers is filled in: by
-the decoder on the embeddings of either arm, by k-nearest neighbours and by ridge regression on them, by mean and median.
+the decoder on the embeddings of either arm, by k-nearest neighbours and ridge regression on them, by mean and median.
 
 One JSON line a run is appended to ``OUT/numeric.jsonl``; what stands there is not run again.
 
