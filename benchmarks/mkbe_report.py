@@ -1,7 +1,7 @@
 """Write ``docs/results/mkbe.md`` from the result files of ``mkbe_movielens.py`` and ``mkbe_numeric.py``.
 
-It works on what is finished so far, and says what is missing. A file ``docs/results/mkbe_reading.md`` is included if it is
-there: our reading of the numbers, written by hand.
+It works on what is finished so far, and says what is missing. A file ``docs/results/mkbe_reading.md`` is included if it
+is there: our reading of the numbers, written by hand.
 
 usage: python benchmarks/mkbe_report.py
 """
@@ -66,8 +66,8 @@ def describe(settings: Mapping[str, Any]) -> str:
     """Say by what a run was trained."""
     loss = "softmax over the five ratings" if settings["loss"] == "softmax" else "margin of 1.5, summed"
     return (
-        f"{settings['interaction']}, {loss}, {settings['dim']} dimensions, learning rate {settings['lr']}, "
-        f"decay {settings['decay']}"
+        f"{settings['interaction']}, {loss}, {settings['dim']:g} dimensions, learning rate {settings['lr']:g}, "
+        f"decay {settings['decay']:g}"
     )
 
 
@@ -107,10 +107,8 @@ def numeric(runs: pd.DataFrame) -> str:
     text += "Links of testing, among all entities, filtered, both sides:\n\n"
     text += table(rows, ["", "seeds", *LINKS.values(), "seconds"])
     for (interaction, arm, dim, _), group in groups:
-        text += (
-            f"\nHeld-out numbers, {interaction} with {dim} dimensions, trained on {ARMS[arm]}: root mean squared error "
-        )
-        text += "in standard deviations of the training numbers; how many true numbers are in intervals of 90 %:\n\n"
+        text += f"\nHeld-out numbers, {interaction} with {dim} dimensions, trained on {ARMS[arm]}: root mean squared "
+        text += "error in standard deviations of the training numbers; share of true numbers in intervals of 90 %:\n\n"
         names = sorted({name for imputed in group["imputed"] for name in imputed})
         filled = {name: pd.DataFrame([i[name] for i in group["imputed"] if name in i]) for name in names}
         names.sort(key=lambda name: -filled[name]["count"].iloc[0])

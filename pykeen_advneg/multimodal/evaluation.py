@@ -114,7 +114,7 @@ def rank_values(
             restrict_entities_to=ids,
             do_time_consuming_checks=False,
             targets=[LABEL_TAIL],
-            additional_filter_triples=list(additional_filter_triples) or None,
+            additional_filter_triples=list(additional_filter_triples),
             use_tqdm=False,
             **kwargs,
         )
