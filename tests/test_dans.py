@@ -76,6 +76,51 @@ def test_both_pathways_are_in_the_negatives(monkeypatch: pytest.MonkeyPatch) -> 
     assert not torch.allclose(negatives.generated[:, 0], negatives.generated[:, 3])
 
 
+def complex_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Multiply vectors whose pairs of numbers are real and imaginary parts."""
+    (a, b), (c, d) = (z.unflatten(-1, (-1, 2)).unbind(dim=-1) for z in (x, y))
+    return torch.stack([a * c - b * d, a * d + b * c], dim=-1).flatten(start_dim=1)
+
+
+CONJUGATE = torch.tensor([1.0, -1.0]).repeat(6)
+
+
+@pytest.mark.parametrize(
+    ("name", "inverse", "of_tails", "of_heads"),
+    [
+        ("distmult", "product", lambda h, r: h * r, lambda t, r: t * r),
+        ("distmult", "reciprocal", lambda h, r: h * r, lambda t, r: t / r),
+        ("transe", "product", lambda h, r: h + r, lambda t, r: t - r),
+        ("rotate", "product", complex_product, lambda t, r: complex_product(t, r * CONJUGATE)),
+        ("complex", "product", complex_product, lambda t, r: complex_product(t, r * CONJUGATE)),
+    ],
+)
+def test_what_a_lesson_is_about(name: str, inverse: str, of_tails: Any, of_heads: Any) -> None:
+    """The first generator starts from the entity which is kept, the second from that and the relation."""
+    model = make_model(name)
+    sampler = make_sampler(model, inverse=inverse)
+    negatives = draw(sampler, 12)
+    entities, relations = (
+        representation[0]().detach()
+        for representation in (model.entity_representations, model.relation_representations)
+    )
+    if entities.is_complex():
+        entities, relations = (torch.view_as_real(x).flatten(start_dim=1) for x in (entities, relations))
+    h, r, t = (
+        entities[negatives.positives[:, 0]],
+        relations[negatives.positives[:, 1]],
+        entities[negatives.positives[:, 2]],
+    )
+    assert bool((r.abs() > 1e-3).all()), "beyond this, the reciprocal is bounded"
+    assert negatives.lesson is not None
+    conditions = negatives.lesson.conditions
+    assert list(conditions) == ["entity", "relation"]
+    torch.testing.assert_close(conditions["entity"], torch.stack([h, t], dim=1))
+    torch.testing.assert_close(conditions["relation"], torch.stack([of_tails(h, r), of_heads(t, r)], dim=1))
+    torch.testing.assert_close(negatives.lesson.real, torch.cat([t, h]))
+    assert not any(x.requires_grad for x in (negatives.lesson.real, *conditions.values()))
+
+
 def test_sides_and_noise() -> None:
     """Each negative has a side by a fair coin; copies of a condition differ by noise only."""
     sampler = make_sampler()
