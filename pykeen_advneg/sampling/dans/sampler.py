@@ -310,6 +310,18 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         return self.networks
 
     # docstr-coverage: inherited
+    def check_parts(self) -> None:
+        """Check that generated negatives are constants, since a gradient through the generators is not cut into parts.
+
+        :raises ConfigurationError: if they are not
+        """
+        if not self.settings.detach_fakes:
+            raise ConfigurationError(
+                "detach_fakes=False with a sub_batch_size: generated negatives depend on the whole batch, which cannot "
+                "be differentiated in parts; leave sub_batch_size out, or detach them."
+            )
+
+    # docstr-coverage: inherited
     def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
         """Score positives, negatives of ids, and generated negatives; the scores of the latter are the ``extra``."""
         assert isinstance(negatives, GeneratedNegatives)
@@ -325,10 +337,7 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
     def _generate_with_gradient(self, negatives: GeneratedNegatives) -> FloatTensor:
         assert negatives.is_head is not None
         if negatives.lesson is None:
-            raise ConfigurationError(
-                "detach_fakes=False with a sub_batch_size: generated negatives depend on the whole batch, which cannot "
-                "be differentiated in parts; leave sub_batch_size out, or detach them."
-            )
+            self.check_parts()
         generation = self.generation
         conditions = generation.conditions(*generation.view.look_up(negatives.positives))
         with frozen(self._trained):
