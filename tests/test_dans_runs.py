@@ -163,5 +163,5 @@ def test_pipeline_logs_metrics() -> None:
     assert isinstance(result.training_loop, AdversarialTrainingLoop)
     assert int(result.training_loop.sampler.num_epochs) == 2, "pre-training does not count"
     names = {name for name in tracker.metrics[3] if name.startswith("sampler.")}
-    assert {f"sampler.{name}" for name in ("diversity", "nearest", "outscoring", "discriminator_loss")} <= names
+    assert {f"sampler.{name}" for name in ("diversity_entity", "nearest", "outscoring", "discriminator_loss")} <= names
     assert not any(name.startswith("sampler.") for name in tracker.metrics[1])
