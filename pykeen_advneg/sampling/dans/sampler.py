@@ -319,7 +319,7 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         if not self.settings.detach_fakes:
             raise ConfigurationError(
                 "detach_fakes=False with a sub_batch_size: generated negatives depend on the whole batch, which cannot "
-                "be differentiated in parts; leave sub_batch_size out, or detach them."
+                "be differentiated in parts; leave sub_batch_size out, take a smaller batch_size, or detach them."
             )
 
     # docstr-coverage: inherited
