@@ -268,6 +268,8 @@ def test_settings_of_dans(name: str, batches: int) -> None:
     recipe["stopper_kwargs"]["frequency"] = 1
     result = pipeline_from_config(dict(metadata={}, pipeline=recipe), random_seed=0)
     assert len(result.losses) == 2
+    assert result.stopper.best_epoch == 2, "the model which is given back has seen DANS"
+    assert len(result.stopper.results) == 1
     encoder = result.model.entity_representations[0]
     assert len(encoder.layers) == 2
     assert isinstance(encoder.layers[0].activation, ReLU)

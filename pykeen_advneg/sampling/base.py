@@ -250,6 +250,12 @@ class ReadsLabels(ABC):
 class HasLoss(ABC):
     """A sampler with a loss of its own, or with more scores for that of PyKEEN."""
 
+    def check_parts(self) -> None:  # noqa: B027
+        """Check that a batch may be scored in parts; called before the first batch, if there is a ``sub_batch_size``.
+
+        :raises ConfigurationError: if it may not
+        """
+
     def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
         """Score a batch, or a part of it; all that is random comes from PyTorch's generator, which is rewound.
 
