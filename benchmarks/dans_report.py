@@ -103,8 +103,8 @@ The result files, one JSON line a run, are beside this page in `dans/`. They and
 
 ```bash
 python benchmarks/dans_claim.py --dataset umls --pretraining-epochs 100 --epochs 60 --seeds 5
-python benchmarks/dans_claim.py --dataset umls --pretraining-epochs 100 --epochs 60 --seeds 2 \\
-    --arms attached,relation,entity,nofilm,noaux
+python benchmarks/dans_claim.py --dataset umls --pretraining-epochs 100 --epochs 60 --seeds 3 \\
+    --arms balanced,attached,relation,entity,nofilm,noaux
 python benchmarks/dans_report.py
 ```
 """
