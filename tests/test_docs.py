@@ -129,6 +129,8 @@ def check(words: list[str]) -> None:
         assert set(arguments[2:]) <= set(experiments.names())
     elif words == ["python", "-m", "pykeen_advneg.queries", ">", "docs/forms.md"]:
         pass  # a test below compares the page
+    elif program == "python" and arguments[0] == "plugins/libkge/benchmarks/measure.py":
+        parse(typer.main.get_command(load(ROOT / arguments[0]).app), arguments)
     elif program == "python" and arguments[0].startswith("benchmarks/"):
         parse(typer_command(load(ROOT / arguments[0]).main), arguments)
     else:

@@ -20,9 +20,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from kge import Config, Dataset
-from kge.job import Job
-from kge.util.seed import seed_from_config
 
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import check_libkge
@@ -78,6 +75,10 @@ def dataset_folder(name: str) -> Path:
 
 def libkge_job(folder: Path, dataset: str, options: Mapping[str, Any]) -> Any:
     """Make a job of LibKGE."""
+    from kge import Config, Dataset
+    from kge.job import Job
+    from kge.util.seed import seed_from_config
+
     config = Config()
     modules = ["kge.job", "kge.model", "kge.model.embedder", "pykeen_advneg_libkge"]
     common = {"job.device": "cpu", "dataset.name": dataset, "modules": modules, "import": [TYPE], "console.quiet": True}
@@ -294,7 +295,7 @@ def curves(
     into: Annotated[Path, typer.Argument(help="The file of results.")],
     dataset: str = "umls",
     seeds: int = 3,
-    epochs: int = 15,
+    epochs: int = 10,
     every: int = 5,
     dim: int = 32,
     lr: float = 0.01,
@@ -305,9 +306,9 @@ def curves(
     records = Records(into)
     settings = dict(epochs=epochs, every=every, dim=dim, lr=lr, batch_size=batch_size)
     frameworks = {"LibKGE": curve_of_libkge, "PyKEEN": curve_of_pykeen}
-    for seed in range(seeds):
-        for task in TASKS:
-            for model in ("transe", "complex"):
+    for task in TASKS:
+        for model in ("transe", "complex"):
+            for seed in range(seeds):
                 for framework, curve in frameworks.items():
                     key = dict(
                         dataset=dataset, model=model, task=task, seed=seed, framework=framework, settings=settings
