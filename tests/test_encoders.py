@@ -12,6 +12,7 @@ import torch
 from multimodal_graphs import dataset, values
 from pykeen.nn.modules import DistMultInteraction
 from pykeen.triples import TriplesFactory
+from torch import nn
 
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.multimodal.attributes import Attribute
@@ -21,6 +22,9 @@ from pykeen_advneg.multimodal.encoders.tokens import Vocabulary, characters, wor
 from pykeen_advneg.multimodal.factory import MultimodalTriplesFactory
 from pykeen_advneg.multimodal.mkbe import MKBE
 from pykeen_advneg.multimodal.representation import MultimodalRepresentation
+from pykeen_advneg.negatives import Negatives
+from pykeen_advneg.sampling.attributetyped import AttributeTypedNegativeSampler
+from pykeen_advneg.scoring import Scorer
 
 FACTORY: MultimodalTriplesFactory = dataset().training
 MAPS = Attribute("maps", "images", 0, torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0)))
@@ -70,17 +74,26 @@ def test_every_encoder(name: str, attribute: Attribute, kwargs: dict[str, Any]) 
     assert not any(key in {"rows", "tokens", "lengths", "maps"} for key in before), "data is no part of the state"
 
 
-def test_gated_units_of_one_layer_by_hand() -> None:
-    """One text at a time, without packing: the first time step, both directions averaged."""
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_gated_units_by_hand(num_layers: int) -> None:
+    """One text at a time, without packing, both directions in full: the first time step of the last layer."""
     attribute = FACTORY.attributes["title"]
-    encoder = make("charactergru", attribute, {})
+    encoder = make("charactergru", attribute, {"num_layers": num_layers})
     assert isinstance(encoder, CharacterGRUEncoder)
+    width = encoder.forward_cell.input_size
+    last = nn.GRU(width, 7, bidirectional=True, batch_first=True)
+    weights = {name + "_l0": value for name, value in encoder.forward_cell.named_parameters()}
+    weights |= {name + "_reverse": value for name, value in encoder.backward_layer.named_parameters()}
+    last.load_state_dict(weights)
     vocabulary = Vocabulary(attribute.labels, characters, 200)
     for i, text in enumerate(attribute.labels):
-        ids = torch.tensor([[vocabulary.ids[token] for token in ["<go>", *text, "<eos>"]]])
-        output, _ = encoder.layers[0](encoder.embedding(ids).transpose(0, 1))
-        expected = (output[0, 0, :7] + output[0, 0, 7:]) / 2
-        assert torch.allclose(encoder(torch.tensor([i]))[0], expected, atol=1e-5)
+        x = encoder.embedding(torch.tensor([[vocabulary.ids[token] for token in ["<go>", *text, "<eos>"]]]))
+        for place, layer in enumerate(encoder.layers):
+            x, _ = layer(x)
+            if place:
+                x = (x[..., :7] + x[..., 7:]) / 2
+        x, _ = last(x)
+        assert torch.allclose(encoder(torch.tensor([i]))[0], (x[0, 0, :7] + x[0, 0, 7:]) / 2, atol=1e-5)
 
 
 def test_tokens() -> None:
@@ -224,6 +237,33 @@ def test_scores_are_those_of_the_interaction(interaction: str) -> None:
         head = every[batch[:, 0]]
         expected = model.interaction.score_hrt(h=head, r=relation, t=tail)
         assert torch.allclose(model.score_hrt(batch), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("interaction", ["distmult", "complex"])
+def test_a_batch_encodes_a_value_once(interaction: str) -> None:
+    """Heads, tails, and negatives are looked up together, and get the scores they should."""
+    model = MKBE(triples_factory=FACTORY, embedding_dim=8, interaction=interaction, random_seed=0)
+    sampler = AttributeTypedNegativeSampler(
+        mapped_triples=FACTORY.mapped_triples,
+        num_entities=FACTORY.num_entities,
+        num_negs_per_pos=3,
+        side="uniform",
+        relation_groups=[[0, 1]],
+        relation_share=0.3,
+    )
+    negatives = sampler.propose(FACTORY.mapped_triples)
+    typed = Negatives(negatives.positives, negatives.ids[:, 1:], negatives.column[:, 1:])
+    title = model.entity_representations[0].encoders[list(FACTORY.attributes).index("title")]
+    with mock.patch.object(title, "encode", side_effect=title.encode) as encode:
+        positive, negative = Scorer(model).both(typed)
+        assert encode.call_count == 1
+    assert torch.allclose(positive, model.score_hrt(typed.positives), atol=1e-5)
+    assert torch.allclose(negative, model.score_hrt(typed.triples.view(-1, 3)).view(negative.shape), atol=1e-5)
+    kwargs = {"regularizer": "powersum", "regularizer_kwargs": {"weight": 1.0, "p": 2.0}}
+    regularized = MKBE(triples_factory=FACTORY, embedding_dim=8, entity_kwargs=kwargs, random_seed=0)
+    assert not regularized.entity_representations[0].encodes_jointly
+    positive, negative = Scorer(model).both(negatives)
+    assert torch.allclose(negative, model.score_hrt(negatives.triples.view(-1, 3)).view(negative.shape), atol=1e-5)
 
 
 def test_all_weights_are_drawn_anew() -> None:

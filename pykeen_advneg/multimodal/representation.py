@@ -78,6 +78,15 @@ class MultimodalRepresentation(Representation):
 
     starts: LongTensor
 
+    @property
+    def encodes_jointly(self) -> bool:
+        """Whether all ids of a batch may be asked for at once, so that a value is encoded once for all slots.
+
+        A regulariser has to see what each slot asks for, as in PyKEEN: with one, slots are asked for one by one.
+        """
+        regularizers = (self.regularizer, self.entities.regularizer)
+        return self.normalizer is None and self.dropout is None and all(each is None for each in regularizers)
+
     # docstr-coverage: inherited
     def _plain_forward(self, indices: LongTensor | None = None) -> FloatTensor:
         if indices is None:

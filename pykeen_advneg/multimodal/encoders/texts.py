@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from class_resolver import HintOrType
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 from torch.nn.functional import pad
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
 from ...errors import ConfigurationError
@@ -81,26 +81,34 @@ class CharacterGRUEncoder(_TokenEncoder):
         vocabulary = Vocabulary(attribute.labels, characters, max_length + 2)
         width = character_dim or max(1, shape // 2)
         super().__init__(attribute, shape, vocabulary, width, **kwargs)
-        joined = [-(-shape // 2)] if num_layers > 1 else []
-        widths = [width, *(2 * half for half in joined), *[shape] * (num_layers - 1)][:num_layers]
-        hidden = [*joined, *[shape] * num_layers][:num_layers]
+        half = -(-shape // 2)
+        widths = [width, 2 * half, *[shape] * num_layers][:num_layers]
+        hidden = [half, *[shape] * num_layers][: num_layers - 1]
         self.layers = nn.ModuleList(
-            nn.GRU(before, after, bidirectional=True) for before, after in zip(widths, hidden, strict=True)
+            nn.GRU(before, after, batch_first=True, bidirectional=True)
+            for before, after in zip(widths, hidden, strict=False)
         )
+        # of the last layer, the first time step is all that is asked for: one step of the forward direction
+        self.forward_cell = nn.GRUCell(widths[-1], shape)
+        self.backward_layer = nn.GRU(widths[-1], shape, batch_first=True)
         self.drop = nn.Dropout(dropout)
 
     @override
     def encode(self, positions: LongTensor) -> FloatTensor:
         x, lengths = self.look_up(positions)
-        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        on_cpu = lengths.cpu()
         for i, layer in enumerate(self.layers):
-            output = cast(PackedSequence, layer(packed)[0])
-            is_joined = i == 0 and len(self.layers) > 1
-            data = output.data if is_joined else sum(output.data.chunk(2, dim=-1)) / 2
-            packed = PackedSequence(self.drop(data), output.batch_sizes, output.sorted_indices, output.unsorted_indices)
-        first: FloatTensor = packed.data[: int(packed.batch_sizes[0])]
-        assert packed.unsorted_indices is not None
-        return first.index_select(0, packed.unsorted_indices)
+            packed = pack_padded_sequence(x, on_cpu, batch_first=True, enforce_sorted=False)
+            x, _ = pad_packed_sequence(layer(packed)[0], batch_first=True)
+            # the first layer joins both directions, others average them
+            x = self.drop(x if i == 0 else (x[..., : x.shape[-1] // 2] + x[..., x.shape[-1] // 2 :]) / 2)
+        places = torch.arange(x.shape[1], device=x.device)
+        last = (lengths.unsqueeze(-1) - 1 - places).clamp(min=0)
+        turned = x.gather(1, last.unsqueeze(-1).expand_as(x))
+        packed = pack_padded_sequence(turned, on_cpu, batch_first=True, enforce_sorted=False)
+        _, state = self.backward_layer(packed)
+        encoded: FloatTensor = self.drop((self.forward_cell(x[:, 0]) + state[-1]) / 2)
+        return encoded
 
 
 class WordCNNEncoder(_TokenEncoder):
