@@ -212,6 +212,9 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
         """
         return {}
 
+    def end_training(self) -> None:
+        """Close a training which has come to its end, by its last epoch or by a stopper."""
+
     def get_extra_state(self) -> dict[str, Any]:
         """Give the states of the own optimizers to ``state_dict()``."""
         optimizers = self.optimizers() if isinstance(self, Learns) else ()

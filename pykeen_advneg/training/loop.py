@@ -164,6 +164,9 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 losses = super().train(**given)
         finally:
             self.automatic_memory_optimization = automatic
+        if isinstance(self._sampler, AdversarialNegativeSampler):
+            # before the best epoch is restored, whose sampler may be far from the end
+            self._sampler.end_training()
         self._restore_best(triples_factory)
         if given["clear_optimizer"] and isinstance(self._sampler, Learns):
             for optimizer in self._sampler.optimizers():
