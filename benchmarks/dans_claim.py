@@ -4,7 +4,10 @@ From the same model, pre-trained on 20 random negatives of each positive (best e
 arm is trained for the same number of further epochs, by a fresh Adam:
 
 * ``random``: 20 random negatives;
-* ``selfadv``: the same, weighted by their probability (the loss ``AdversarialBCEWithLogits``, temperature 1);
+* ``selfadv``: the same, weighted by their probability (the loss ``AdversarialBCEWithLogits``, temperature 1). This loss
+  also gives positives one half of the weight, where the binary cross-entropy of 20 negatives gives them 1/21;
+* ``balanced``: the same loss with equal weights of the negatives (inverse temperature 0), thus one half for positives
+  and nothing else: the part of ``selfadv`` which is not self-adversarial;
 * ``dans``: 5 + 5 generated and 10 random negatives;
 * ablations of ``dans``: ``entity`` and ``relation`` (10 + 0 and 0 + 10 generated), ``nofilm``, ``noaux``, ``attached``
   (the gradient goes through the generators), ``steps1``, ``steps2`` and ``steps5`` (of the discriminator),
@@ -13,9 +16,14 @@ arm is trained for the same number of further epochs, by a fresh Adam:
 
 The model is R-GCN (two layers, 4 bases, no dropout) with DistMult in 100 dimensions, or with ComplEx or RotatE in 50
 complex ones; or, with ``--encoder none``, the decoder alone. Binary cross-entropy, Adam at 0.01, batches of 1,000, the
-gradient clipped to norm 1, and 0.01 times the mean squares of entities and relations, as in the authors' code. Other
-than there: PyKEEN's R-GCN sends messages over all training triples, and not over a random half of the batch; it has no
-dropout between layers; negatives come from all entities, and not from those of the batch.
+gradient clipped to norm 1, and a regulariser of weight 0.01 on the mean squares of entities and relations. Other than
+in the authors' code: PyKEEN's regulariser counts each look-up, of which a batch has four of entities (heads and tails
+of positives, what negatives keep, and what they put there) and two of relations, so that the factors are 0.04 and
+0.02 (without an encoder, PyKEEN's DistMult regularises its relations only, and RotatE nothing; with R-GCN, RotatE its
+entities only); PyKEEN's R-GCN sends messages over all training triples, and not over a random half of the batch; it
+has no dropout between layers; negatives come from all entities, and not from those of the batch; PyKEEN's ``basic``
+corrupts one side in all negatives of a positive (heads in the first half of the batch, tails in the second), where
+each generated one has a random side.
 
 Validation, filtered MRR with realistic ranks on both sides, is every few epochs; the test results are those of the best
 of these epochs. As in the authors' code, the triples of all three splits are left out of the candidates in validation,
@@ -58,6 +66,7 @@ METRIC = "both.realistic.inverse_harmonic_mean_rank"
 ARMS: dict[str, dict[str, Any] | None] = {
     "random": None,
     "selfadv": None,
+    "balanced": None,
     "dans": {},
     "entity": dict(num_generated_entity=10, num_generated_relation=0),
     "relation": dict(num_generated_entity=0, num_generated_relation=10),
@@ -79,6 +88,12 @@ ARMS: dict[str, dict[str, Any] | None] = {
 NUM_NEGATIVES = 20
 
 LOSS = "bcewithlogits"
+
+#: the losses of arms with another one, and their parameters
+LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "selfadv": ("adversarialbcewithlogits", dict(inverse_softmax_temperature=1.0)),
+    "balanced": ("adversarialbcewithlogits", dict(inverse_softmax_temperature=0.0)),
+}
 
 #: PyKEEN takes the dropout of edges for that of self-loops where the latter is 0
 SMALL = 1e-12
@@ -112,10 +127,16 @@ class ToComplex(nn.Module):
 
 
 def make_model(
-    encoder: str, decoder: str, training: Any, dim: int, edge_dropout: float, loss: str
+    encoder: str,
+    decoder: str,
+    training: Any,
+    dim: int,
+    edge_dropout: float,
+    loss: str,
+    loss_kwargs: dict[str, Any] | None = None,
 ) -> ERModel[Any, Any, Any]:
     """Make a model of ``dim`` real numbers for each entity."""
-    common: dict[str, Any] = dict(triples_factory=training, loss=loss)
+    common: dict[str, Any] = dict(triples_factory=training, loss=loss, loss_kwargs=loss_kwargs)
     if encoder == "none":
         kwargs: dict[str, Any] = dict(embedding_dim=dim if decoder == "distmult" else dim // 2)
         kwargs |= dict(entity_constrainer=None) if decoder == "distmult" else {}
@@ -255,8 +276,8 @@ def main(
         # other random numbers than those of the pre-training
         random_seed = seed + 1000 * (start is not None)
         set_random_seed(random_seed)
-        loss = "adversarialbcewithlogits" if arm == "selfadv" else LOSS
-        model = make_model(encoder, decoder, data.training, dim, edge_dropout, loss)
+        loss, loss_kwargs = LOSSES.get(arm, (LOSS, {}))
+        model = make_model(encoder, decoder, data.training, dim, edge_dropout, loss, loss_kwargs)
         sampled = "random" if arm == "pretrained" else arm
         result, found = train(data, model, sampled, seed=random_seed, epochs=num_epochs, every=every, start=start)
         if weights is not None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import lzma
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -109,6 +109,11 @@ def load_features(path: Path, work: Path) -> MultimodalFeatures:
             rows = [line.rstrip("\n").split("\t") for line in file]
         text_features({row[0]: row[min(2, len(row) - 1)] for row in rows}).save(saved)
     return MultimodalFeatures.load(saved)
+
+
+def find_run(lines: Sequence[dict[str, Any]], key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Find the run which has all that tells runs apart: arm, budget, data set, share of carved validation triples."""
+    return next((line for line in lines if all(k in line and line[k] == v for k, v in key.items())), None)
 
 
 def train(dataset: Any, model: str, arm: str, lr: float, seed: int, budget: Mapping[str, Any], features: Any) -> Any:
@@ -197,10 +202,10 @@ def main(
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
     def run(model: str, arm: str, lr: float, seed: int) -> dict[str, Any]:
-        key = dict(budget, model=model, arm=arm, lr=lr, seed=seed)
-        for line in lines:
-            if all(line[k] == v for k, v in key.items()):
-                return line
+        key = dict(budget, model=model, arm=arm, lr=lr, seed=seed, dataset=name, carved=carve_share)
+        done = find_run(lines, key)
+        if done is not None:
+            return done
         line = train(data, model, arm, lr, seed, budget, own)
         line |= dict(dataset=name, carved=carve_share, coverage=own.coverage())
         with file.open("a") as stream:

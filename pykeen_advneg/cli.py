@@ -179,6 +179,44 @@ def report(folder: Annotated[pathlib.Path, typer.Argument(help="The folder of a 
 
 
 @app.command()
+def impute(
+    run: Annotated[pathlib.Path, typer.Option(help="A folder written by pykeen_advneg.multimodal.saving.save_run.")],
+    attribute: Annotated[str, typer.Option(help="The attribute whose missing values are filled in.")],
+    out: Annotated[pathlib.Path, typer.Option(help="The folder for predictions.")],
+    *,
+    entities: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="A file with an entity a line. (default: those which lack a value that their like have)"),
+    ] = None,
+    decoder: Annotated[
+        pathlib.Path | None, typer.Option(help="A decoder from an earlier call, instead of training one.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="How many epochs the decoder is trained.")] = None,
+    alpha: Annotated[float, typer.Option(help="How often the interval of a number may miss it.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="The seed of all that is random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Fill in numbers, categories, labels, texts or pictures which entities lack, from a trained MKBE.
+
+    Numbers come with intervals, categories with probabilities, pictures in a grid.
+    """
+    with _clear_errors():
+        from .multimodal import impute_command
+
+        impute_command.impute(
+            run,
+            attribute,
+            out,
+            entities=entities,
+            decoder=decoder,
+            epochs=epochs,
+            alpha=alpha,
+            seed=seed,
+            quiet=quiet,
+        )
+
+
+@app.command()
 def demo(
     out: Annotated[pathlib.Path, typer.Option(help="The folder for results.")] = pathlib.Path("demo"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,

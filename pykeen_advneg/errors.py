@@ -4,6 +4,7 @@ __all__ = [
     "CheckpointError",
     "ConfigurationError",
     "DamagedCheckpointError",
+    "DivergenceError",
     "ModelRequiredError",
     "NonFiniteSamplerError",
 ]
@@ -31,3 +32,7 @@ class CheckpointError(RuntimeError):
 
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint file which is not what was written."""
+
+
+class DivergenceError(RuntimeError):
+    """A network which is trained beside a model left the finite numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from pykeen.models import ERModel, model_resolver
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_advneg.sampling.dans import DANSNegativeSampler
-from pykeen_advneg.sampling.dans.networks import Generator
-from pykeen_advneg.sampling.dans.proposals import GeneratedNegatives
+from pykeen_advneg.sampling.dans.networks import Discriminator, Generator, Networks
+from pykeen_advneg.sampling.dans.proposals import GeneratedNegatives, Lesson
 from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.testing.graphs import random_graph
 
@@ -75,3 +76,77 @@ def generator_twin(generator: Generator, inputs: torch.Tensor, conditions: torch
 
 def bce(probability: torch.Tensor, label: float) -> torch.Tensor:
     return -(label * probability.log() + (1 - label) * (1 - probability).log()).mean()
+
+
+def omega_twin(generator: Generator, conditions: torch.Tensor) -> torch.Tensor:
+    """The distance of FiLM from doing nothing, over the conditions of one side."""
+    rows = [film_twin(generator, condition) for condition in conditions]
+    a1, b1, a2, b2 = (torch.stack([row[i] for row in rows]) for i in range(4))
+    return sum((x**2).sum() ** 0.5 for x in (a1 - 1, a2 - 1, b1, b2)) / 4  # type: ignore[return-value]
+
+
+def discriminator_twin(discriminator: Discriminator, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """For each row, the probabilities of being real, and of being made by the first generator."""
+    first, _, second = discriminator.trunk
+    heads = [discriminator.adversarial] + ([] if discriminator.auxiliary is None else [discriminator.auxiliary])
+    probabilities: list[list[torch.Tensor]] = [[] for _ in heads]
+    for row in x:
+        features = second.weight @ leaky(first.weight @ row + first.bias) + second.bias
+        for head, found in zip(heads, probabilities, strict=True):
+            value = features
+            for linear in head:
+                value = linear.weight @ value + linear.bias
+            found.append(1 / (1 + torch.exp(-value.squeeze())))
+    adversarial, *auxiliary = (torch.stack(found) for found in probabilities)
+    return adversarial, auxiliary[0] if auxiliary else None
+
+
+def descend(loss: torch.Tensor, parameters: Iterable[torch.nn.Parameter], lr: float) -> None:
+    """A step of plain gradient descent."""
+    parameters = list(parameters)
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.data -= lr * gradient
+
+
+def teach_twin(
+    networks: Networks, lesson: Lesson, noises: Sequence[torch.Tensor], weight: float, steps: int, lr: float
+) -> tuple[list[torch.Tensor], dict[str, float]]:
+    """A lesson side by side and row by row, by gradient descent; the networks are changed.
+
+    :param noises: what is added to the conditions of each generator, those of tails first, shapes: ``(2 * b, dim)``
+
+    :returns: the fakes of each generator, and the losses before each last step
+    """
+    b = len(lesson.real) // 2
+    tails, heads = lesson.real[:b], lesson.real[b:]
+    discriminator = networks.discriminator
+    fakes: dict[str, torch.Tensor] = {}
+    losses = {}
+    for (name, generator), noise in zip(networks.generators.items(), noises, strict=True):
+        of_tails, of_heads = lesson.conditions[name][:, 0], lesson.conditions[name][:, 1]
+        clean = torch.cat([of_tails, of_heads])
+        made = generator_twin(generator, clean + noise, clean)
+        loss = torch.zeros((), dtype=made.dtype)
+        for fake, conditions in ((made[:b], of_tails), (made[b:], of_heads)):
+            loss = loss + bce(discriminator_twin(discriminator, fake)[0], 1) / 2
+            if generator.film is not None:
+                loss = loss + weight * omega_twin(generator, conditions) / 2
+        losses[f"generator_loss_{name}"] = float(loss.detach())
+        descend(loss, generator.parameters(), lr)
+        fakes[name] = made.detach()
+    for _ in range(steps):
+        loss = bce(discriminator_twin(discriminator, tails)[0], 1) + bce(discriminator_twin(discriminator, heads)[0], 1)
+        auxiliary = []
+        for side in (slice(0, b), slice(b, 2 * b)):
+            judged = {name: discriminator_twin(discriminator, fake[side]) for name, fake in fakes.items()}
+            loss = loss + bce(torch.cat([real for real, _ in judged.values()]), 0) / 2
+            if discriminator.auxiliary is not None:
+                labels = {"entity": 1, "relation": 0}
+                of_pathways = [bce(first, labels[name]) for name, (_, first) in judged.items() if first is not None]
+                auxiliary.append(sum(of_pathways) / len(of_pathways))
+                loss = loss + auxiliary[-1] / 2
+        losses["discriminator_loss"] = float(loss.detach()) / 4
+        if auxiliary:
+            losses["auxiliary_loss"] = float(sum(auxiliary).detach()) / 2  # type: ignore[union-attr]
+        descend(loss / 4, discriminator.parameters(), lr)
+    return list(fakes.values()), losses

@@ -125,3 +125,19 @@ def straight_through_gradient(
         total = total + score(n, straight @ pool)
     (gradient,) = torch.autograd.grad(total, leaf)
     return gradient
+
+
+def self_adversarial(
+    positives: Sequence[float],
+    negatives: Sequence[Sequence[float]],
+    subsampling: Sequence[float],
+    temperature: float,
+    margin: float,
+) -> float:
+    """The loss of the model in the paper, term by term."""
+    total = 0.0
+    for s, row, u in zip(positives, negatives, subsampling, strict=True):
+        exps = [math.exp(temperature * x) for x in row]
+        total += u * math.log(1 + math.exp(-(margin + s)))
+        total += u * sum(e / sum(exps) * math.log(1 + math.exp(margin + x)) for e, x in zip(exps, row, strict=True))
+    return total / (2 * sum(subsampling))

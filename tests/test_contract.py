@@ -34,6 +34,7 @@ class Row:
 
 #: the name of each registered sampler -> how it is tested
 CONTRACTS = {
+    "attributetyped": Row({"side": "uniform"}, {}),
     "dans": Row(
         {"num_generated_entity": 2, "num_generated_relation": 1},
         {"num_generated_relation": 0, "discriminator_steps": 1},

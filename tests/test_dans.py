@@ -76,6 +76,51 @@ def test_both_pathways_are_in_the_negatives(monkeypatch: pytest.MonkeyPatch) -> 
     assert not torch.allclose(negatives.generated[:, 0], negatives.generated[:, 3])
 
 
+def complex_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Multiply vectors whose pairs of numbers are real and imaginary parts."""
+    (a, b), (c, d) = (z.unflatten(-1, (-1, 2)).unbind(dim=-1) for z in (x, y))
+    return torch.stack([a * c - b * d, a * d + b * c], dim=-1).flatten(start_dim=1)
+
+
+CONJUGATE = torch.tensor([1.0, -1.0]).repeat(6)
+
+
+@pytest.mark.parametrize(
+    ("name", "inverse", "of_tails", "of_heads"),
+    [
+        ("distmult", "product", lambda h, r: h * r, lambda t, r: t * r),
+        ("distmult", "reciprocal", lambda h, r: h * r, lambda t, r: t / r),
+        ("transe", "product", lambda h, r: h + r, lambda t, r: t - r),
+        ("rotate", "product", complex_product, lambda t, r: complex_product(t, r * CONJUGATE)),
+        ("complex", "product", complex_product, lambda t, r: complex_product(t, r * CONJUGATE)),
+    ],
+)
+def test_what_a_lesson_is_about(name: str, inverse: str, of_tails: Any, of_heads: Any) -> None:
+    """The first generator starts from the entity which is kept, the second from that and the relation."""
+    model = make_model(name)
+    sampler = make_sampler(model, inverse=inverse)
+    negatives = draw(sampler, 12)
+    entities, relations = (
+        representation[0]().detach()
+        for representation in (model.entity_representations, model.relation_representations)
+    )
+    if entities.is_complex():
+        entities, relations = (torch.view_as_real(x).flatten(start_dim=1) for x in (entities, relations))
+    h, r, t = (
+        entities[negatives.positives[:, 0]],
+        relations[negatives.positives[:, 1]],
+        entities[negatives.positives[:, 2]],
+    )
+    assert bool((r.abs() > 1e-3).all()), "beyond this, the reciprocal is bounded"
+    assert negatives.lesson is not None
+    conditions = negatives.lesson.conditions
+    assert list(conditions) == ["entity", "relation"]
+    torch.testing.assert_close(conditions["entity"], torch.stack([h, t], dim=1))
+    torch.testing.assert_close(conditions["relation"], torch.stack([of_tails(h, r), of_heads(t, r)], dim=1))
+    torch.testing.assert_close(negatives.lesson.real, torch.cat([t, h]))
+    assert not any(x.requires_grad for x in (negatives.lesson.real, *conditions.values()))
+
+
 def test_sides_and_noise() -> None:
     """Each negative has a side by a fair coin; copies of a condition differ by noise only."""
     sampler = make_sampler()
@@ -328,6 +373,13 @@ def test_bases(base: str) -> None:
         (dict(base="shared", base_kwargs=dict(log_q_correction=True)), "log_q_correction=True"),
         (dict(generator_optimizer="nothing"), "generator_optimizer='nothing' cannot be built"),
         (dict(discriminator_optimizer_kwargs=dict(lr=-1.0)), "discriminator_optimizer='adam' cannot be built"),
+        (dict(generator_optimizer_kwargs=dict(fused=True, foreach=True)), "generator_optimizer='adam' cannot be built"),
+        (dict(generator_optimizer="lbfgs"), "generator_optimizer='lbfgs' cannot be built.*use 'adam'"),
+        (dict(discriminator_optimizer="sparseadam"), "discriminator_optimizer='sparseadam' cannot be built"),
+        (dict(film="no"), "film='no' must be True or False"),
+        (dict(film_residual="no"), "film_residual='no' must be True or False"),
+        (dict(auxiliary="no"), "auxiliary='no' must be True or False"),
+        (dict(detach_fakes="no"), "detach_fakes='no' must be True or False"),
     ],
 )
 def test_errors(kwargs: dict[str, Any], message: str) -> None:
@@ -335,11 +387,19 @@ def test_errors(kwargs: dict[str, Any], message: str) -> None:
         make_sampler(**kwargs)
 
 
+def test_model_without_relations() -> None:
+    with pytest.raises(ConfigurationError, match="model UM has no representations of relations"):
+        make_sampler(make_model("um"))
+
+
 def test_optimizers_of_the_paper() -> None:
     entity, relation, discriminator = make_sampler().optimizers()
     assert [(o.defaults["lr"], o.defaults["betas"]) for o in (entity, relation)] == [(1e-3, (0.5, 0.999))] * 2
     assert (discriminator.defaults["lr"], discriminator.defaults["betas"]) == (1e-4, (0.5, 0.999))
     assert isinstance(make_sampler(generator_optimizer="sgd").optimizers()[0], torch.optim.SGD)
+    assert entity.defaults["fused"]
+    for name in ("foreach", "differentiable"):
+        assert make_sampler(generator_optimizer_kwargs={name: True}).optimizers()[0].defaults[name]
 
 
 def test_not_a_number() -> None:
@@ -373,7 +433,7 @@ def test_metrics() -> None:
     metrics = sampler.end_epoch()
     assert set(metrics) == {
         *("generator_loss_entity", "generator_loss_relation", "discriminator_loss", "auxiliary_loss"),
-        *("diversity", "real_diversity", "nearest", "outscoring"),
+        *("diversity_entity", "diversity_relation", "real_diversity", "nearest", "outscoring"),
     }
     assert metrics["outscoring"] == pytest.approx(0.4)
     real = entities[torch.cat([negatives.positives[:, 2], negatives.positives[:, 0]])]
@@ -384,14 +444,15 @@ def test_metrics() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (dict(diversity=1e-4, real_diversity=1.0), "all alike"),
+        (dict(diversity_entity=1e-4, diversity_relation=1.0, real_diversity=1.0), "generator 'entity' are all alike"),
+        (dict(diversity_entity=1.0, diversity_relation=1e-4, real_diversity=1.0), "generator 'relation' are all alike"),
         (dict(outscoring=0.95), "95% of them score higher"),
     ],
 )
 def test_one_warning(caplog: pytest.LogCaptureFixture, values: dict[str, float], message: str) -> None:
     diagnostics = Diagnostics()
     with caplog.at_level(logging.WARNING):
-        for name in ("diversity", "real_diversity", "outscoring"):
+        for name in ("diversity_entity", "diversity_relation", "real_diversity", "outscoring"):
             diagnostics.add(name, torch.tensor(0.5))
         diagnostics.means()
         assert not caplog.records
@@ -402,6 +463,61 @@ def test_one_warning(caplog: pytest.LogCaptureFixture, values: dict[str, float],
             diagnostics.means()
             assert len(caplog.records) == (epoch >= 5)
     assert [message in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("collapsed", [("entity", "relation"), ("relation",), ()])
+def test_constant_generators_are_noticed(caplog: pytest.LogCaptureFixture, collapsed: tuple[str, ...]) -> None:
+    """Each for itself: two which give one vector each, far from each other, have a distance in the mean."""
+    sampler = make_sampler(generator_optimizer="sgd", generator_optimizer_kwargs=dict(lr=0.0), film_residual=True)
+    for name in collapsed:
+        last = sampler.networks.generators[name].last
+        last.weight.data.zero_()
+        last.bias.data.fill_(3.0 if name == "entity" else -3.0)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            negatives = draw(sampler, 50)
+            sampler.learn(negatives, Scores(torch.zeros(50, 1), torch.zeros(50, 4), (torch.zeros(50, 5),)))
+            metrics = sampler.end_epoch()
+    for name in ("entity", "relation"):
+        assert (metrics[f"diversity_{name}"] < 1e-3) == (name in collapsed)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert ["all alike" in message for message in warnings] == [True] * bool(collapsed)
+
+
+@pytest.mark.parametrize("name", ["distmult", "rotate"])
+def test_double_precision(name: str) -> None:
+    """The networks are of the type of the entities, also if they come from a state."""
+    model = make_model(name).double()
+    sampler = make_sampler(model)
+    negatives = draw(sampler)
+    scores = sampler.score(Scorer(model), negatives)
+    assert scores.extra[0].dtype == torch.double
+    sampler.learn(negatives, scores.map(torch.Tensor.detach))
+    unbound = DANSNegativeSampler(mapped_triples=GRAPH.mapped_triples)
+    for each in (sampler, unbound):
+        each.load_state_dict(sampler.state_dict())
+        assert {parameter.dtype for parameter in each.parameters()} == {torch.double}
+
+
+def test_batch_normalisation_sees_negatives_only() -> None:
+    """A fake is scored on the side where it stands, and not on the other one, all of them in one batch."""
+    model = make_model("conve", **MODELS["conve"], input_dropout=0.0, feature_map_dropout=0.0, output_dropout=0.0)
+    sampler = make_sampler(model)
+    negatives = draw(sampler, 6)
+    norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    (scores,) = sampler.score(Scorer(model), negatives).extra
+    assert int(norm.num_batches_tracked) == 3, "positives, negatives of ids, and generated ones"
+    vectors, biases = (representation().detach() for representation in model.entity_representations)
+    relations = model.relation_representations[0]().detach()
+    rows: list[list[torch.Tensor]] = []
+    for i, (h, r, t) in enumerate(negatives.positives.tolist()):
+        for j in range(negatives.num_generated):
+            fake, bias = sampler.generation.view.entity.split(negatives.generated[i, j])
+            replaced = (fake, vectors[t], biases[t]) if negatives.is_head[i, j] else (vectors[h], fake, bias)
+            rows.append([*replaced, relations[r]])
+    heads, tails, of_tails, kinds = (torch.stack(column) for column in zip(*rows, strict=True))
+    expected = model.interaction.score_hrt(h=heads, r=kinds, t=[tails, of_tails])
+    torch.testing.assert_close(scores, expected.view(6, 5), rtol=1e-4, atol=1e-5)
 
 
 def test_embedding_tables_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:

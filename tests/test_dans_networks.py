@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
-from dans_twins import bce, film_twin, generator_twin, leaky
+from dans_twins import bce, discriminator_twin, film_twin, generator_twin, omega_twin, teach_twin
 from pykeen.nn.modules import ComplExInteraction, DistMultInteraction, RESCALInteraction, RotatEInteraction
 
 from pykeen_advneg.errors import ConfigurationError
@@ -70,11 +72,10 @@ def test_distance_of_film() -> None:
     generator = Generator(3, 5)
     conditions = torch.randn(6, 3)
     rows = [film_twin(generator, condition) for condition in conditions]
-    a1, b1, a2, b2 = (torch.stack([row[i] for row in rows]) for i in range(4))
-    expected = sum(float((x**2).sum() ** 0.5) for x in (a1 - 1, a2 - 1, b1, b2)) / 4
+    a2, b2 = (torch.stack([row[i] for row in rows]) for i in (2, 3))
     modulation = generator.modulation(conditions)
     assert modulation is not None
-    assert float(modulation.distance()) == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(modulation.distance(), omega_twin(generator, conditions))
     residual = Generator(3, 5, residual=True)
     residual.load_state_dict(generator.state_dict())
     moved = residual.modulation(conditions)
@@ -89,15 +90,9 @@ def test_discriminator() -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(6, auxiliary=True)
     x = torch.randn(4, 6)
-    first, _, second = discriminator.trunk
     adversarial, auxiliary = discriminator(x)
-    for row in range(4):
-        features = second.weight @ leaky(first.weight @ x[row] + first.bias) + second.bias
-        for head, logits in ((discriminator.adversarial, adversarial), (discriminator.auxiliary, auxiliary)):
-            value = features
-            for linear in head:
-                value = linear.weight @ value + linear.bias
-            torch.testing.assert_close(value.squeeze(), logits[row])
+    assert not torch.allclose(adversarial, auxiliary)
+    torch.testing.assert_close((adversarial.sigmoid(), auxiliary.sigmoid()), discriminator_twin(discriminator, x))
     assert [tuple(p.shape) for p in discriminator.parameters() if p.ndim == 2] == [
         *((50, 6), (32, 50)),
         *((16, 32), (8, 16), (1, 8)) * 2,
@@ -137,16 +132,49 @@ def test_generator_loss_is_that_of_both_sides() -> None:
     torch.testing.assert_close(generator_loss(logits, [], 0.1), expected - 0.4)
 
 
-def make_networks(**kwargs: object) -> Networks:
+def make_networks(**kwargs: Any) -> Networks:
     torch.manual_seed(0)
-    options: dict = {"film": True, "residual": False, "auxiliary": True, "output": "tanh", **kwargs}
-    return Networks(Sizes(4, {"entity": 4, "relation": 4}), **options)
+    sizes = Sizes(4, {"entity": 4, "relation": 4})
+    return Networks(**{"sizes": sizes, "film": True, "residual": False, "auxiliary": True, "output": "tanh", **kwargs})
 
 
 def lesson(b: int = 6) -> Lesson:
     generator = torch.Generator().manual_seed(1)
     x = [torch.randn(b, 2, 4, generator=generator) for _ in range(2)]
     return Lesson(torch.randn(2 * b, 4, generator=generator), {"entity": x[0], "relation": x[1]})
+
+
+@pytest.mark.parametrize(
+    "options", [dict(), dict(auxiliary=False), dict(film=False), dict(sizes=Sizes(4, {"relation": 4}), auxiliary=False)]
+)
+def test_lesson_is_that_of_the_twin(options: dict[str, Any]) -> None:
+    """Parameters, fakes and losses after a lesson with noise, of different conditions for the two generators."""
+    networks, given = make_networks(**options).double(), lesson(3)
+    given = Lesson(given.real.double(), {name: given.conditions[name].double() for name in networks.generators})
+    slow = copy.deepcopy(networks)
+    before = copy.deepcopy(networks.state_dict())
+    parts = {**networks.generators, "discriminator": networks.discriminator}
+    optimizers = {name: torch.optim.SGD(part.parameters(), lr=0.5) for name, part in parts.items()}
+
+    def step(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    torch.manual_seed(7)
+    fakes, losses = teach(
+        networks, optimizers, given, step=step, noise=0.5, film_regularization=0.1, discriminator_steps=2
+    )
+    torch.manual_seed(7)
+    noises = [0.5 * torch.randn(6, 4, dtype=torch.double) for _ in networks.generators]
+    expected, expected_losses = teach_twin(slow, given, noises, weight=0.1, steps=2, lr=0.5)
+    torch.testing.assert_close(fakes, torch.cat(expected))
+    assert {name: float(value) for name, value in losses.items()} == pytest.approx(expected_losses)
+    for name, parameter in networks.named_parameters():
+        torch.testing.assert_close(parameter, slow.get_parameter(name), msg=lambda text, name=name: f"{name}: {text}")
+        assert not torch.equal(parameter, before[name])
+    for name, generator in networks.generators.items():
+        assert not torch.equal(generator.norms[0].running_mean, before[f"generators.{name}.norms.0.running_mean"])
 
 
 def test_order_of_a_lesson() -> None:

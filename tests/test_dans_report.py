@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from pykeen.losses import loss_resolver
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -71,13 +73,27 @@ def test_set_ups_are_kept_apart(tmp_path: Path) -> None:
     assert "50% of the edges dropped" in text
 
 
+def test_balanced_loss() -> None:
+    """One half for positives, and one half for negatives with equal weights."""
+    torch.manual_seed(0)
+    positives, negatives = torch.randn(6, 1), torch.randn(6, 20)
+    losses = {}
+    for arm, (name, kwargs) in load("dans_claim").LOSSES.items():
+        loss = loss_resolver.make(name, kwargs)
+        losses[arm] = loss.process_slcwa_scores(positives, negatives, num_entities=9)
+    of_positives, of_negatives = -positives.sigmoid().log(), -(1 - negatives.sigmoid()).log()
+    torch.testing.assert_close(losses["balanced"], (of_positives.mean() + of_negatives.mean()) / 2)
+    weights = negatives.exp() / negatives.exp().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(losses["selfadv"], (of_positives.mean() + (weights * of_negatives).sum() / 6) / 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["distmult", "complex", "rotate"])
 def test_claim(decoder: str, tmp_path: Path) -> None:
     """Every arm runs, nothing is run twice, and the page has a row for each."""
     claim = load("dans_claim")
     options: dict[str, Any] = dict(
-        **dict(dataset="nations", encoder="rgcn", decoder=decoder, arms="random,selfadv,dans,attached"),
+        **dict(dataset="nations", encoder="rgcn", decoder=decoder, arms="random,selfadv,dans,attached,balanced"),
         **dict(pretraining_epochs=2, epochs=2, every=1, dim=8, seeds=1, first_seed=0, threads=1, edge_dropout=0.0),
         **dict(work=tmp_path / "work", out=tmp_path / "dans"),
     )
@@ -85,11 +101,11 @@ def test_claim(decoder: str, tmp_path: Path) -> None:
     file = tmp_path / "dans" / "nations.jsonl"
     text = file.read_text()
     lines = [json.loads(each) for each in text.splitlines()]
-    assert [each["arm"] for each in lines] == ["pretrained", "random", "selfadv", "dans", "attached"]
+    assert [each["arm"] for each in lines] == ["pretrained", "random", "selfadv", "dans", "attached", "balanced"]
     assert all(each["best_epoch"] in (1, 2) and 0 < each["test"]["ndcg_at_5"] <= 1 for each in lines)
-    assert len(lines[3]["sampler"]["diversity"]) == 2
-    assert lines[1]["losses"] != lines[2]["losses"]
+    assert len(lines[3]["sampler"]["diversity_entity"]) == 2
+    assert lines[1]["losses"] != lines[2]["losses"] != lines[5]["losses"] != lines[1]["losses"]
     claim.main(**options)
     assert file.read_text() == text
     load("dans_report").main(tmp_path)
-    assert (tmp_path / "dans.md").read_text().count("\n| ") == 2 + 5 - 1
+    assert (tmp_path / "dans.md").read_text().count("\n| ") == 2 + 6 - 1

@@ -14,6 +14,7 @@ from pykeen.nn.message_passing import RGCNLayer
 from pykeen.pipeline import pipeline
 from pykeen.trackers import PythonResultTracker
 
+from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.sampling.dans import DANSNegativeSampler
 from pykeen_advneg.training import AdversarialTrainingLoop
 
@@ -44,6 +45,15 @@ def test_sub_batches_change_nothing(model: str) -> None:
     for key, value in states[0].items():
         if isinstance(value, torch.Tensor):
             torch.testing.assert_close(value, states[1][key], rtol=5e-3, atol=5e-4)
+
+
+def test_parts_of_attached_fakes_are_refused_before_training() -> None:
+    """And not after the pre-training, which has no generated negatives."""
+    loop = make_loop("dans", dict(detach_fakes=False, **SMALL), pretraining_epochs=1)
+    with pytest.raises(ConfigurationError, match="detach_fakes=False with a sub_batch_size"):
+        train(loop, 2, sub_batch_size=300)
+    assert loop.num_scores == 0
+    assert len(train(loop, 2, sub_batch_size=10**6)) == 2
 
 
 def test_second_training_starts_anew() -> None:
@@ -153,5 +163,5 @@ def test_pipeline_logs_metrics() -> None:
     assert isinstance(result.training_loop, AdversarialTrainingLoop)
     assert int(result.training_loop.sampler.num_epochs) == 2, "pre-training does not count"
     names = {name for name in tracker.metrics[3] if name.startswith("sampler.")}
-    assert {f"sampler.{name}" for name in ("diversity", "nearest", "outscoring", "discriminator_loss")} <= names
+    assert {f"sampler.{name}" for name in ("diversity_entity", "nearest", "outscoring", "discriminator_loss")} <= names
     assert not any(name.startswith("sampler.") for name in tracker.metrics[1])

@@ -33,10 +33,11 @@ from pykeen_advneg.sampling.base import AdversarialNegativeSampler
 from pykeen_advneg.sampling.dans import DANSNegativeSampler
 from pykeen_advneg.sampling.emu import EMUNegativeSampler
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
+from pykeen_advneg_libkge.__main__ import app as libkge_app
 
 ROOT = Path(__file__).parents[1]
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "plugins" / "libkge" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 #: what is neither run nor parsed
@@ -116,12 +117,20 @@ def check(words: list[str]) -> None:
     elif program == "pykeen":
         parse(pykeen_command, words)
     elif program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert set(arguments) <= set(targets)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {argument for argument in arguments if "=" not in argument} <= set(targets)
+    elif program == "advneg-libkge":
+        parse(typer.main.get_command(libkge_app), words)
+    elif program == "kge":
+        # the command of LibKGE, which is not installed here
+        assert arguments[0] in {"start", "resume", "valid", "test"}
+        assert all((ROOT / argument).is_file() for argument in arguments if argument.endswith(".yaml"))
     elif program == "python" and arguments[:2] == ["-m", "pykeen_advneg.experiments"]:
         assert set(arguments[2:]) <= set(experiments.names())
     elif words == ["python", "-m", "pykeen_advneg.queries", ">", "docs/forms.md"]:
         pass  # a test below compares the page
+    elif program == "python" and arguments[0] == "plugins/libkge/benchmarks/measure.py":
+        parse(typer.main.get_command(load(ROOT / arguments[0]).app), arguments)
     elif program == "python" and arguments[0].startswith("benchmarks/"):
         parse(typer_command(load(ROOT / arguments[0]).main), arguments)
     else:

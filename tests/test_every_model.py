@@ -36,6 +36,7 @@ UNAVAILABLE = {
     "distmultliteralgated": "needs numeric literals",
     "complexliteral": "needs numeric literals",
     "inductivenodepiece": "needs an inductive data set",
+    "mkbe": "needs a multimodal graph: see test_mkbe.py",
     "inductivenodepiecegnn": "needs an inductive data set",
 }
 

@@ -14,15 +14,17 @@ import torch
 from pykeen.datasets import UMLS, get_dataset
 from pykeen.models import ComplEx, DistMult, TransE, model_resolver
 from pykeen.pipeline import pipeline_from_config
+from test_multimodal_datasets import FILES
 from torch.nn import ReLU
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.experiments import baselines, dans, emu, mmrns
+from pykeen_advneg.experiments import baselines, dans, emu, mkbe, mmrns
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
 from pykeen_advneg.multimodal import MultimodalFeatures
+from pykeen_advneg.multimodal.datasets import MovieLens100K
 
 #: the training triples and the generator's weight decay (lambda / 100 batches), from the authors' configuration files
 TABLE = {"fb15k237": (272_115, 0.01), "wn18rr": (86_835, 0.001), "wn18": (141_442, 0.001)}
@@ -61,6 +63,7 @@ def test_names() -> None:
     expected |= {f"mmrns_{model}_{data}" for model in mmrns.MODELS for data in mmrns.DATASETS}
     expected |= {"emu_complex_fb15k237", "emu_distmult_fb15k237"}
     expected |= {f"dans_rgcn_distmult_{data}" for data in ("umls", "wn18rr")}
+    expected |= {"mkbe_distmult_movielens100k", "mkbe_distmult_fb15k237numeric"}
     assert set(experiments.names()) == expected
 
 
@@ -71,7 +74,7 @@ def test_unknown_name() -> None:
 
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
-    made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes() | mmrns.recipes()
+    made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes() | mkbe.recipes() | mmrns.recipes()
     assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(made))
 
 
@@ -265,9 +268,31 @@ def test_settings_of_dans(name: str, batches: int) -> None:
     recipe["stopper_kwargs"]["frequency"] = 1
     result = pipeline_from_config(dict(metadata={}, pipeline=recipe), random_seed=0)
     assert len(result.losses) == 2
+    assert result.stopper.best_epoch == 2, "the model which is given back has seen DANS"
+    assert len(result.stopper.results) == 1
     encoder = result.model.entity_representations[0]
     assert len(encoder.layers) == 2
     assert isinstance(encoder.layers[0].activation, ReLU)
     assert [group["betas"] for o in result.training_loop.sampler.optimizers() for group in o.param_groups] == (
         3 * [pytest.approx([0.5, 0.999])]
     )
+
+
+def test_mkbe_on_movielens(tmp_path: Path) -> None:
+    """The published numbers, and the recipe as it is on files with the layout of the real ones."""
+    recipe = read("mkbe_distmult_movielens100k")
+    pipeline = recipe["pipeline"]
+    assert pipeline["loss_kwargs"] == {"margin": 1.5, "reduction": "sum"}
+    assert pipeline["model_kwargs"]["embedding_dim"] == 128
+    assert pipeline["training_kwargs"]["batch_size"] == 512
+    folder = tmp_path / "movielens100k" / "ml-100k"
+    folder.mkdir(parents=True)
+    for name, text in FILES.items():
+        (folder / name).write_bytes(text.encode("latin-1"))
+    more = "".join(f"{user}\t{film}\t{1 + (user + film) % 5}\t0\n" for user in (1, 2, 3) for film in (1, 2, 3))
+    (folder / "u1.base").write_text(more)
+    pipeline["dataset"] = MovieLens100K(**pipeline.pop("dataset_kwargs"), cache_root=tmp_path)
+    pipeline["training_kwargs"]["num_epochs"] = 1
+    result = pipeline_from_config(recipe)
+    assert 0 < result.get_metric("mrr") <= 1
+    assert result.get_metric("rmse") < 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import types
 from collections.abc import Sequence
@@ -73,12 +74,14 @@ def test_errors(arguments: dict, message: str) -> None:
         MultimodalFeatures(**arguments)
 
 
-def test_align() -> None:
+def test_align(caplog: pytest.LogCaptureFixture) -> None:
     factory = TriplesFactory.from_labeled_triples(np.array([["c", "r", "a"], ["b", "r", "d"]]))
     features = MultimodalFeatures(text=torch.arange(1.0, 4).view(3, 1, 1), labels=["d", "x", "a"])
     with pytest.raises(ConfigurationError, match="does not have 'x'"):
         features.align(factory)
-    aligned = features.align(factory, unknown="drop")
+    with caplog.at_level(logging.WARNING):
+        aligned = features.align(factory, unknown="drop")
+    assert "1 of 3 entities with features are not in the graph, and are dropped: 'x'. 2 of the 4" in caplog.text
     assert aligned.labels is None
     assert aligned.text is not None
     assert aligned.text_mask is not None
@@ -209,6 +212,19 @@ def test_image_features(tmp_path: Path) -> None:
     assert not red[:, 14:22].any()
     assert striped[:, 6:14].max() < 1e-5, "grey has no hue"
     assert (striped[:, 14] > 0.99 * striped[:, 14:22].sum(dim=1)).all(), "gradients point to the right"
+
+
+def test_black_is_not_missing(tmp_path: Path) -> None:
+    """A region which was read is there, even if all that is said of it is zero."""
+    (tmp_path / "x.png").write_text("no picture")
+    paths = {"gone": tmp_path / "x.png", "black": picture(tmp_path / "b.png", [[0, 0, 0], [0, 255, 0]])}
+    features = image_features(paths, unreadable="missing")
+    assert features.image is not None
+    assert features.image_mask is not None
+    assert not features.image[1].any(dim=1).all()
+    assert features.image_mask.tolist() == [[False] * 24, [True] * 24]
+    with pytest.raises(ConfigurationError, match=r"size=\(32, 48\) is for an encoder"):
+        image_features(paths, size=(32, 48))
 
 
 def test_regions_are_where_they_are() -> None:

@@ -22,7 +22,7 @@ LAYERS = [
     ["multimodal", "queries"],
     ["scoring"],
     ["evaluation", "sampling.base", "sampling.sides"],
-    ["sampling"],
+    ["sampling", "multimodal.evaluation"],
     ["training"],
     ["comparison", "experiments", "testing"],
     ["benchmark", "hpo"],

@@ -85,10 +85,11 @@ def test_gradients_reach_everything(name: str) -> None:
     assert any(not torch.allclose(x, y) for x, y in zip(with_sampler, without, strict=True))
 
 
-def test_straight_through_gradient_through_the_model() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_straight_through_gradient_through_the_model(temperature: float) -> None:
     """Against finite differences of the soft scores: DistMult's are linear in the negative, so that they are exact."""
     model = make_model("distmult").eval()
-    sampler = make_sampler(model, features=make_features(), contrast_weight=0.0)
+    sampler = make_sampler(model, features=make_features(), contrast_weight=0.0, gumbel_temperature=temperature)
     negatives = sampler.draw(GRAPH.mapped_triples[:12])
     assert isinstance(negatives, PooledNegatives)
     assert negatives.soft is not None
@@ -107,8 +108,9 @@ def test_straight_through_gradient_through_the_model() -> None:
         return log_mixture(branches, sampler.exploration_factor)
 
     start = log_q().detach()
-    noise = negatives.soft.clamp(min=1e-38).log() - start.unsqueeze(1)
-    soft = (log_q().unsqueeze(1) + noise).masked_fill(negatives.soft == 0, -torch.inf).softmax(dim=-1)
+    noise = temperature * negatives.soft.clamp(min=1e-38).log() - start.unsqueeze(1)
+    logits = (log_q().unsqueeze(1) + noise) / temperature
+    soft = logits.masked_fill(negatives.soft == 0, -torch.inf).softmax(dim=-1)
     pool = model.entity_representations[0](negatives.pool)
     h, r, t = (x.squeeze(1) for x in [
         model.entity_representations[0](negatives.positives[:, :1]),
@@ -137,16 +139,20 @@ def test_detached_leaves_the_model_to_its_loss() -> None:
 
 def test_parts_of_a_batch() -> None:
     """Sub-batches give the gradients of the whole batch, of the model and of the sampler."""
-    results = []
+    results, contrasts = [], []
     for size in (None, 300):
         loop = loops.make_loop(
             "mmrns",
             {"pool_size": 40, "num_negs_per_pos": 4, "contrast_weight": 0.3, "optimizer_kwargs": {"lr": 0.01}},
             optimizer_kwargs={"lr": 0.01},
+            result_tracker=(tracker := PythonResultTracker(store_metrics=True)),
         )
         losses = loops.train(loop, 2, sub_batch_size=size)
         results.append((losses, loop.model.state_dict(), loop._sampler.state_dict()))  # type: ignore[union-attr]
+        contrasts.append([tracker.metrics[epoch]["sampler.contrast"] for epoch in (1, 2)])
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
+    assert contrasts[0] == pytest.approx(contrasts[1], rel=1e-3)
+    assert all(contrasts[0])
     for one, two in zip(results[0][1].values(), results[1][1].values(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-2, atol=2e-3)
 
@@ -286,7 +292,6 @@ def test_features_by_label_and_path(tmp_path: Path) -> None:
             "features are of 3 entities, and the graph has 40",
         ),
         ({"features": MultimodalFeatures(text=torch.ones(1, 1, 2), labels=["a"])}, "the training triples have none"),
-        ({"pool_size": 41}, "pool_size=41 exceeds the 40 entities"),
         ({"pool_size": 2}, "pool_size=2 is less than num_negs_per_pos=3"),
         ({"pool_size": 2.5}, "pool_size=2.5 must be a whole number"),
         ({"exploration": 0}, "exploration=0 is too small"),

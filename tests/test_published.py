@@ -123,6 +123,9 @@ def test_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two, four = tmp_path / "two.txt", tmp_path / "four.tsv.xz"
     two.write_text('m\ta "town", in Ünland\n\nn\t\n', encoding="utf-8")
     assert read_texts(two) == {"m": 'a "town", in Ünland', "n": ""}
+    two.write_text("m\tx\n", encoding="utf-8-sig")
+    assert read_texts(two) == {"m": "x"}, "without the byte order mark"
+    two.write_text('m\ta "town", in Ünland\n\nn\t\n', encoding="utf-8")
     four.write_bytes(lzma.compress(b"m\tname\ttext\tsource\n"))
     assert read_texts(four) == {"m": "text"}
     monkeypatch.setattr(descriptions, "TEXTS", {"wn18rr": two.as_uri()})

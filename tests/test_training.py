@@ -362,6 +362,41 @@ def test_best_epoch_is_restored_with_its_sampler(patience: int, stops: bool) -> 
     assert not stopper.best_model_path.exists()
 
 
+@pytest.mark.parametrize(("patience", "num_epochs"), [(1, 5), (100, 6)])
+def test_best_epoch_is_none_of_pretraining(patience: int, num_epochs: int) -> None:
+    """Even if these are better: the learning rate is such that each epoch makes the model worse."""
+    loop = make_loop(pretraining_epochs=3, optimizer_kwargs={"lr": 3.0})
+    stopper = make_stopper(loop, patience=patience, relative_delta=0.0)
+    of_all: list[float] = []
+
+    class Evaluate(TrainingCallback):
+        def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:
+            results = stopper.evaluator.evaluate(
+                self.model,
+                umls().validation.mapped_triples,
+                batch_size=128,
+                use_tqdm=False,
+                additional_filter_triples=umls().training.mapped_triples,
+            )
+            of_all.append(results.get_metric(stopper.metric))
+
+    train(loop, num_epochs, stopper=stopper, callbacks=Evaluate())
+    assert max(of_all[:3]) > max(of_all[3:]), "an epoch of pre-training would be the best one"
+    assert stopper.best_epoch is not None
+    assert stopper.best_epoch > 3
+    assert stopper.results == pytest.approx(of_all[3:])
+    assert stopper.best_metric == max(stopper.results)
+    assert stopper.stopped == (patience == 1)
+    results = stopper.evaluator.evaluate(
+        loop.model,
+        umls().validation.mapped_triples,
+        batch_size=128,
+        use_tqdm=False,
+        additional_filter_triples=umls().training.mapped_triples,
+    )
+    assert results.get_metric(stopper.metric) == pytest.approx(stopper.best_metric), "its weights are restored"
+
+
 @pytest.mark.parametrize("patience", [2, 100])
 def test_best_epoch_is_encoded_anew(patience: int) -> None:
     """R-GCN keeps the encodings of the last evaluation, which belong to the last epoch."""

@@ -1,4 +1,4 @@
-"""What entities read like and look like, as tensors: features of text and of pictures, aligned to a graph by label."""
+"""Texts, pictures, numbers and categories beside the links of a graph; at hand here: features, aligned by label."""
 
 from __future__ import annotations
 

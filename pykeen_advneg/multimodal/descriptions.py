@@ -48,7 +48,7 @@ def entity_texts(dataset: str, cache_root: str | Path | None = None) -> dict[str
 def read_texts(path: str | Path) -> dict[str, str]:
     """Read a table with a line for each entity, columns separated by tabs: label, text; or label, name, text, others.
 
-    :param path: the file, in UTF-8, or compressed with xz
+    :param path: the file, in UTF-8, with or without a byte order mark; or that compressed with xz
 
     :returns: text by label
 
@@ -59,7 +59,7 @@ def read_texts(path: str | Path) -> dict[str, str]:
         raise ConfigurationError(f"texts: there is no file '{path}'.")
     texts: dict[str, str] = {}
     opener = lzma.open if path.suffix == ".xz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
+    with opener(path, "rt", encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             label, *columns = line.rstrip("\r\n").split("\t")
             if not label and not columns:

@@ -170,7 +170,7 @@ class MultimodalFeatures:
 
         :param target: the training triples, or the id of each label, from 0 on without gaps
         :param unknown: what to do with features of entities which the graph does not have: ``raise`` an error, or
-            ``drop`` them
+            ``drop`` them, with a warning
 
         :returns: features without labels
 
@@ -192,7 +192,15 @@ class MultimodalFeatures:
                     f"The graph has none of the {len(self.labels)} entities with features, e.g., not "
                     f"{self._some(strange)}: labels must be those of the triples."
                 )
-            logger.info("%d of %d entities with features are not in the graph.", int(strange.sum()), len(strange))
+            logger.warning(
+                "%d of %d entities with features are not in the graph, and are dropped: %s. %d of the %d entities of "
+                "the graph have features.",
+                int(strange.sum()),
+                len(strange),
+                self._some(strange),
+                len(rows),
+                len(ids),
+            )
         source = torch.as_tensor(rows, dtype=torch.long)
         places = torch.as_tensor([ids[self.labels[i]] for i in rows], dtype=torch.long)
         values: dict[str, Any] = {}

@@ -111,20 +111,27 @@ def image_features(
     :param paths: the file of each entity's picture, by label; anything that Pillow reads
     :param encoder: from pictures to vectors, e.g., :func:`vision_encoder`; if None, colours and edges, which need no
         weights: :func:`pykeen_advneg.multimodal.regions.region_descriptor`
-    :param size: height and width which pictures are resized to; if None, 224 x 224 for an encoder
+    :param size: height and width which pictures are resized to for an encoder; 224 x 224 if None
     :param unreadable: whether a file which is no picture is an error, or a picture which is missing
     :param batch_size: how many pictures are in memory at a time
 
     :returns: features with the labels of the paths
 
-    :raises ConfigurationError: if a picture cannot be read, with its entity, or if the encoder's shape is not possible
+    :raises ConfigurationError: if a picture cannot be read, with its entity, if the encoder's shape is not possible,
+        or if there is a size without an encoder
     """
     if not paths:
         raise ConfigurationError("paths is empty; give the picture of at least one entity.")
     if encoder is None:
+        if size is not None:
+            raise ConfigurationError(
+                f"size={size!r} is for an encoder: colours and edges are those of regions of {REGION_SIZE} x "
+                f"{REGION_SIZE} pixels. Leave it out, or give encoder=..."
+            )
         size = GRID[0] * REGION_SIZE, GRID[1] * REGION_SIZE
     height, width = size or (224, 224)
     features: FloatTensor | None = None
+    was_read = torch.zeros(len(paths), dtype=torch.bool)
     rows = enumerate(paths.items())
     while chunk := list(islice(rows, batch_size)):
         read = [(row, x) for row, (label, path) in chunk for x in _read(label, Path(path), height, width, unreadable)]
@@ -135,9 +142,12 @@ def image_features(
         if features is None:
             features = encoded.new_zeros(len(paths), *encoded.shape[1:])
         features[[row for row, _ in read]] = encoded
+        was_read[[row for row, _ in read]] = True
     if features is None:
         raise ConfigurationError(f"paths: none of the {len(paths)} pictures can be read.")
-    return MultimodalFeatures(image=features, labels=list(paths))
+    # a black region may be all zeros, and is there
+    mask = was_read.unsqueeze(1).repeat(1, features.shape[1])
+    return MultimodalFeatures(image=features, image_mask=mask, labels=list(paths))
 
 
 def _read(label: str, path: Path, height: int, width: int, unreadable: str) -> Iterator[FloatTensor]:

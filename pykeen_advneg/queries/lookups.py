@@ -226,8 +226,11 @@ def is_plain(representation: Representation) -> bool:
 
     :param representation: the representation
 
-    :returns: whether it is an embedding without normaliser and dropout
+    :returns: whether it is an embedding without normaliser and dropout, or says by ``encodes_jointly`` that all ids of
+        a batch may, and should, be asked for at once
     """
+    if getattr(representation, "encodes_jointly", False):
+        return True
     return (
         type(representation) is Embedding
         and representation.normalizer is None

@@ -212,6 +212,9 @@ class AdversarialNegativeSampler(NegativeSampler, ABC):
         """
         return {}
 
+    def end_training(self) -> None:
+        """Close a training which has come to its end, by its last epoch or by a stopper."""
+
     def get_extra_state(self) -> dict[str, Any]:
         """Give the states of the own optimizers to ``state_dict()``."""
         optimizers = self.optimizers() if isinstance(self, Learns) else ()
@@ -249,6 +252,12 @@ class ReadsLabels(ABC):
 
 class HasLoss(ABC):
     """A sampler with a loss of its own, or with more scores for that of PyKEEN."""
+
+    def check_parts(self) -> None:  # noqa: B027
+        """Check that a batch may be scored in parts; called before the first batch, if there is a ``sub_batch_size``.
+
+        :raises ConfigurationError: if it may not
+        """
 
     def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
         """Score a batch, or a part of it; all that is random comes from PyTorch's generator, which is rewound.

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint import load_weights, own_name, recover
 from ..errors import CheckpointError, ConfigurationError
-from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, Learns, whole_at_least
+from ..sampling.base import NEEDS_MODEL, AdversarialNegativeSampler, BindsModel, HasLoss, Learns, whole_at_least
 from ..sampling.making import check_sampler, check_size, in_stock_study, keywords, make_sampler
 from ..sampling.shared import SharedNegativeSampler
 from .batches import Batch, BatchStream
@@ -29,7 +29,7 @@ from .losses import check_correction
 from .parts import whole_chunks
 from .resumption import describe, describe_settings, restore_weights
 from .rows import row_wise
-from .runs import Clipping, Run, cheap_collection, fast_validation
+from .runs import AfterPretraining, Clipping, Run, cheap_collection, fast_validation
 
 __all__ = ["AdversarialTrainingLoop"]
 
@@ -54,7 +54,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     Where positives share candidates in chunks, sizes are rounded down to whole chunks, or to equal parts of one.
 
     **Pre-training.** In the first ``pretraining_epochs`` of the epochs, negatives come from ``pretraining_sampler``,
-    and a sampler which learns is warmed up on the positives. Then the optimizers start anew.
+    and a sampler which learns is warmed up on the positives. Then the optimizers start anew. A stopper is asked from
+    there on: none of these epochs is validated, can be the best one, or uses up patience.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
 
         :param negative_sampler: the name, the class or an instance of the sampler; ``basic`` if None
         :param negative_sampler_kwargs: its keyword-based parameters
-        :param pretraining_epochs: in how many of the epochs ``pretraining_sampler`` is used instead
+        :param pretraining_epochs: in how many of the epochs ``pretraining_sampler`` is used instead, without validation
         :param pretraining_sampler: a sampler which needs no model
         :param pretraining_sampler_kwargs: its keyword-based parameters
         :param warm_start: a file with a state dictionary of the model, ``.safetensors`` or written by
@@ -163,6 +164,9 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
                 losses = super().train(**given)
         finally:
             self.automatic_memory_optimization = automatic
+        if isinstance(self._sampler, AdversarialNegativeSampler):
+            # before the best epoch is restored, whose sampler may be far from the end
+            self._sampler.end_training()
         self._restore_best(triples_factory)
         if given["clear_optimizer"] and isinstance(self._sampler, Learns):
             for optimizer in self._sampler.optimizers():
@@ -184,7 +188,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             )
         if 0 < given["num_epochs"] <= self.pretraining_epochs:
             logger.warning(
-                "num_epochs=%d are all pre-training (pretraining_epochs=%d): the sampler itself is never used.",
+                "num_epochs=%d are all pre-training (pretraining_epochs=%d): the sampler itself is never used, and no "
+                "epoch is validated for early stopping.",
                 given["num_epochs"],
                 self.pretraining_epochs,
             )
@@ -204,6 +209,8 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         run = Run(probing=kwargs.get("only_size_probing", False), continued=kwargs.get("continue_training", False))
         self._runs.append(run)
+        if self.pretraining_epochs and kwargs.get("stopper") is not None:
+            kwargs["stopper"] = AfterPretraining(kwargs["stopper"], self.pretraining_epochs)
         if not run.continued:
             self._rewind_learning_rate()
         try:
@@ -311,6 +318,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         self.scorer.lookups.forget()
         try:
             if self._learning:
+                self._check_parts(kwargs.get("sub_batch_size"))
                 self._begin_epoch(epoch)
             loss = super()._train_epoch(epoch=epoch, only_size_probing=only_size_probing, backward=backward, **kwargs)
             if self._learning:
@@ -318,6 +326,14 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         finally:
             self._learning = outer
         return loss
+
+    def _check_parts(self, size: int | None) -> None:
+        """Check that batches may be cut, before the first one, which may be one of pre-training."""
+        run = self._runs[-1]
+        assert run.stream is not None
+        is_cut = size is not None and size < min(run.stream.batch_size, len(run.stream.triples))
+        if is_cut and isinstance(run.sampler, HasLoss):
+            run.sampler.check_parts()
 
     def _begin_epoch(self, epoch: int) -> None:
         """Choose the sampler of this epoch, and let the learning rate scheduler reach the one that learns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,7 +19,7 @@ from torch.linalg import vector_norm
 from ..evaluation import FastRankBasedEvaluator
 from .batches import BatchStream
 
-__all__ = ["Clipping", "Run", "cheap_collection", "fast_validation"]
+__all__ = ["AfterPretraining", "Clipping", "Run", "cheap_collection", "fast_validation"]
 
 
 @contextmanager
@@ -56,6 +56,42 @@ def fast_validation(stopper: Stopper | None) -> Iterator[None]:
         yield
     finally:
         replaced.evaluator = evaluator
+
+
+class AfterPretraining(Stopper):
+    """A stopper which is not asked in the epochs of pre-training.
+
+    In these, another sampler than that of the user is at work: none of them may be the best epoch, and none may use up
+    patience. All else is left to the stopper itself, which only knows of the epochs in which it was asked.
+    """
+
+    def __init__(self, stopper: Stopper, pretraining_epochs: int) -> None:
+        """Initialize the stopper.
+
+        :param stopper: the stopper of the user
+        :param pretraining_epochs: in how many epochs, from the first, it is not asked
+        """
+        # the host's own initialisation sets the best epoch, which is asked for here
+        self.stopper = stopper
+        self.pretraining_epochs = pretraining_epochs
+
+    @property
+    def best_epoch(self) -> int | None:  # type: ignore[override]
+        """The best epoch of the stopper itself."""
+        epoch: int | None = getattr(self.stopper, "best_epoch", None)
+        return epoch
+
+    # docstr-coverage: inherited
+    def should_evaluate(self, epoch: int) -> bool:  # noqa: D102
+        return epoch > self.pretraining_epochs and self.stopper.should_evaluate(epoch)
+
+    # docstr-coverage: inherited
+    def should_stop(self, epoch: int) -> bool:  # noqa: D102
+        return self.stopper.should_stop(epoch)
+
+    # docstr-coverage: inherited
+    def get_summary_dict(self) -> Mapping[str, Any]:  # noqa: D102
+        return self.stopper.get_summary_dict()
 
 
 @dataclass

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 import torch
 from pykeen.typing import FloatTensor
 
-__all__ = ["Diagnostics", "mean_distance", "nearest_distance"]
+__all__ = ["DIVERSITY", "Diagnostics", "mean_distance", "nearest_distance"]
 
 logger = logging.getLogger(__name__)
+
+#: before the name of a generator, the metric of how far its fakes are from each other
+DIVERSITY = "diversity_"
 
 #: fakes which differ by less than this share of what real entities do are all the same
 COLLAPSED = 0.01
@@ -90,8 +93,13 @@ class Diagnostics:
 
     def _warn(self, means: Mapping[str, float]) -> None:
         problem, advice = None, "raise generator_optimizer_kwargs['lr'], or lower discriminator_steps"
-        if means.get("diversity", 1.0) < COLLAPSED * means.get("real_diversity", 0.0):
-            problem = f"they are all alike (mean distance {means['diversity']:.2g}, real {means['real_diversity']:.2g})"
+        # of each generator for itself: two which give one vector each are far from each other
+        diversities = {name: value for name, value in means.items() if name.startswith(DIVERSITY)}
+        least = min(diversities, key=lambda name: diversities[name], default=None)
+        if least is not None and means[least] < COLLAPSED * means.get("real_diversity", 0.0):
+            pathway = least.removeprefix(DIVERSITY)
+            problem = f"those of the generator '{pathway}' are all alike (mean distance {means[least]:.2g}, real "
+            problem += f"{means['real_diversity']:.2g})"
         elif means.get("outscoring", 0.0) > OUTSCORING:
             problem = f"{means['outscoring']:.0%} of them score higher than their positive"
             advice = "generate fewer, draw more negatives of ids, or train the model before"

@@ -38,7 +38,8 @@ class Generation:
         self._of_tails, self._of_heads = relation_condition(family, settings.inverse)
         both = entity.dim + relation.dim if family == "concatenation" else entity.dim
         dims = {"entity": entity.dim, "relation": both}
-        self.sizes = Sizes(entity.dim, {name: dims[name] for name in settings.numbers})
+        dtype = str(self.view.dtype).removeprefix("torch.")
+        self.sizes = Sizes(entity.dim, {name: dims[name] for name in settings.numbers}, dtype)
 
     def conditions(self, heads: FloatTensor, relations: FloatTensor, tails: FloatTensor) -> dict[str, FloatTensor]:
         """Compute what the generators start from.

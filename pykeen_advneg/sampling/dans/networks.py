@@ -242,6 +242,9 @@ class Sizes:
     #: the dimension of the conditions, by the name of the generator
     conditions: dict[str, int]
 
+    #: the type of real numbers, by its name in PyTorch
+    dtype: str = "float32"
+
 
 class Networks(nn.Module):
     """All networks of DANS."""
@@ -263,3 +266,4 @@ class Networks(nn.Module):
             }
         )
         self.discriminator = Discriminator(sizes.dim, auxiliary)
+        self.to(getattr(torch, sizes.dtype))

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import asdict
+from typing import Any, ClassVar, cast
 
 import torch
 from class_resolver import HintOrType, OptionalKwargs
 from docdata import parse_docdata
 from pykeen.sampling import NegativeSampler
 from pykeen.sampling.filtering import Filterer
-from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, FloatTensor, LongTensor, MappedTriples
+from pykeen.typing import BoolTensor, FloatTensor, LongTensor, MappedTriples
 from torch import nn
 from torch.optim import Optimizer
 
 from ...errors import ConfigurationError
 from ...negatives import Negatives
-from ...queries.form import Slot
 from ...scoring import Scorer
 from ..base import HasLoss, Scores
 from ..wrapping import BasedNegativeSampler
 from .conditions import Condition, Inverse
-from .diagnostics import Diagnostics, mean_distance, nearest_distance
+from .diagnostics import DIVERSITY, Diagnostics, mean_distance, nearest_distance
 from .generation import MANY, Generation
 from .networks import Networks, Output, Sizes
 from .proposals import GeneratedNegatives, Lesson
+from .scoring import generated_scores
 from .settings import OptimizerSettings, Settings
 from .teaching import frozen, teach
 
@@ -157,7 +158,7 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         :param filterer: how known triples are found, by the base
         :param filterer_kwargs: keyword-based parameters of the filterer
 
-        :raises ConfigurationError: if a value is impossible
+        :raises ConfigurationError: if a value is impossible, or if there is no such optimizer
         """
         if (base_kwargs or {}).get("log_q_correction"):
             raise ConfigurationError(
@@ -245,7 +246,7 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
     # docstr-coverage: inherited
     def get_extra_state(self) -> dict[str, Any]:
         """Give the sizes of the networks, and the states of their optimizers."""
-        sizes = None if self._sizes is None else {"dim": self._sizes.dim, "conditions": dict(self._sizes.conditions)}
+        sizes = None if self._sizes is None else asdict(self._sizes)
         return {"sizes": sizes, "networks": [optimizer.state_dict() for optimizer in self._optimizers.values()]}
 
     # docstr-coverage: inherited
@@ -310,6 +311,18 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         return self.networks
 
     # docstr-coverage: inherited
+    def check_parts(self) -> None:
+        """Check that generated negatives are constants, since a gradient through the generators is not cut into parts.
+
+        :raises ConfigurationError: if they are not
+        """
+        if not self.settings.detach_fakes:
+            raise ConfigurationError(
+                "detach_fakes=False with a sub_batch_size: generated negatives depend on the whole batch, which cannot "
+                "be differentiated in parts; leave sub_batch_size out, take a smaller batch_size, or detach them."
+            )
+
+    # docstr-coverage: inherited
     def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
         """Score positives, negatives of ids, and generated negatives; the scores of the latter are the ``extra``."""
         assert isinstance(negatives, GeneratedNegatives)
@@ -320,29 +333,17 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         generated = negatives.generated
         if generated is None:
             generated = self._generate_with_gradient(negatives)
-        return Scores(positives, plain, (self._score_generated(scorer, slots, negatives, generated),))
+        extra = generated_scores(scorer, self.generation.view, slots, generated, cast(BoolTensor, negatives.is_head))
+        return Scores(positives, plain, (extra,))
 
     def _generate_with_gradient(self, negatives: GeneratedNegatives) -> FloatTensor:
         assert negatives.is_head is not None
         if negatives.lesson is None:
-            raise ConfigurationError(
-                "detach_fakes=False with a sub_batch_size: generated negatives depend on the whole batch, which cannot "
-                "be differentiated in parts; leave sub_batch_size out, or detach them."
-            )
+            self.check_parts()
         generation = self.generation
         conditions = generation.conditions(*generation.view.look_up(negatives.positives))
         with frozen(self._trained):
             return generation(self._trained, conditions, negatives.is_head)
-
-    def _score_generated(
-        self, scorer: Scorer, slots: Sequence[Slot], negatives: GeneratedNegatives, generated: FloatTensor
-    ) -> FloatTensor:
-        assert negatives.is_head is not None
-        view = self.generation.view
-        heads, tails = (
-            scorer.replaced(slots, column, view.slot(generated, column)) for column in (COLUMN_HEAD, COLUMN_TAIL)
-        )
-        return torch.where(negatives.is_head, heads, tails)
 
     # docstr-coverage: inherited
     def loss(self, negatives: Negatives, scores: Scores, host: Callable[[Scores], FloatTensor]) -> FloatTensor:
@@ -390,7 +391,8 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         if not self.diagnostics.has("nearest"):
             # once an epoch, since it asks for all entities
             self.diagnostics.add("nearest", nearest_distance(fakes, self.generation.view.all_entities()))
-            self.diagnostics.add("diversity", mean_distance(fakes))
+            for name, of_pathway in zip(lesson.conditions, fakes.chunk(len(lesson.conditions)), strict=True):
+                self.diagnostics.add(f"{DIVERSITY}{name}", mean_distance(of_pathway))
             self.diagnostics.add("real_diversity", mean_distance(lesson.real))
         for name, value in metrics.items():
             self.diagnostics.add(name, value)
@@ -406,8 +408,9 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
     def end_epoch(self) -> Mapping[str, float]:
         """Close an epoch.
 
-        :returns: the mean losses; ``diversity`` and ``real_diversity`` (mean distance of two fakes, and of two entities
-            of positives), ``nearest`` (mean distance of a fake to the nearest entity), each in the first batch;
+        :returns: the mean losses; ``diversity_entity``, ``diversity_relation`` and ``real_diversity`` (mean distance of
+            two fakes of a generator, and of two entities of positives), ``nearest`` (mean distance of a fake to the
+            nearest entity), each in the first batch;
             ``outscoring`` (share of generated negatives with a higher score than their positive); and the metrics of
             the base
         """

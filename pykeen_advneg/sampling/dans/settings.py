@@ -11,10 +11,10 @@ from typing import Any
 from class_resolver import HintOrType, OptionalKwargs
 from class_resolver.contrib.torch import optimizer_resolver
 from torch import nn
-from torch.optim import Adam, Optimizer
+from torch.optim import LBFGS, Adam, Optimizer, SparseAdam
 
 from ...errors import ConfigurationError
-from ..base import at_least, whole_at_least
+from ..base import at_least, check_flag, whole_at_least
 from ..checks import check_choice
 from .conditions import Condition, Inverse
 from .networks import Networks, Output, Sizes
@@ -24,6 +24,9 @@ __all__ = ["OptimizerSettings", "Settings"]
 
 #: of Adam, for all networks
 BETAS = (0.5, 0.999)
+
+#: with which other keywords PyTorch refuses the fused form of Adam
+NOT_FUSED = frozenset({"foreach", "differentiable"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Settings:
             "warmup_epochs": 0,
         }.items():
             whole_at_least(name, getattr(self, name), low)
+        for name in ("film", "film_residual", "auxiliary", "detach_fakes"):
+            check_flag(name, getattr(self, name))
         for name in ("noise", "film_regularization"):
             at_least(name, getattr(self, name), 0)
             if not math.isfinite(getattr(self, name)):
@@ -108,13 +113,15 @@ class OptimizerSettings:
         arguments: Mapping[str, Any] = {"lr": self.lr, **(self.kwargs or {})}
         try:
             cls = optimizer_resolver.lookup(self.optimizer)
+            if issubclass(cls, LBFGS | SparseAdam):
+                raise ValueError("a step of it takes a closure, or sparse gradients, which there are not; use 'adam'")  # noqa: TRY004
             if "betas" in inspect.signature(cls).parameters:
                 arguments = {"betas": BETAS, **arguments}
-            if cls is Adam:
+            if cls is Adam and not any(arguments.get(name) for name in NOT_FUSED):
                 # the same numbers with fewer calls, of which a lesson has many
                 arguments = {"fused": True, **arguments}
             return cls(network.parameters(), **arguments)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"{self.argument}={self.optimizer!r} cannot be built with {self.argument}_kwargs={arguments!r}: {error}"
             ) from error

@@ -70,9 +70,9 @@ class RealView:
         """
         parts = x.split(self.sizes, dim=-1) if len(self.shapes) > 1 else [x]
         return [
-            torch.view_as_complex(part.reshape(*x.shape[:-1], *shape, 2).contiguous())
+            torch.view_as_complex(part.reshape((*x.shape[:-1], *shape, 2)).contiguous())
             if is_complex
-            else part.reshape(*x.shape[:-1], *shape)
+            else part.reshape((*x.shape[:-1], *shape))
             for part, shape, is_complex in zip(parts, self.shapes, self.are_complex, strict=True)
         ]
 
@@ -86,7 +86,7 @@ class ModelView:
         :param scorer: gives the scores of the model
 
         :raises ConfigurationError: if entities have other representations as heads than as tails, and the model does
-            not say which
+            not say which, or if relations have none
         """
         self.scorer = scorer
         interaction = scorer.model.interaction
@@ -104,7 +104,14 @@ class ModelView:
             entities, relations = self._look_up([first], first)
         # what was kept without a graph must not be taken for the representations of a training batch
         scorer.lookups.forget()
+        if not relations:
+            raise ConfigurationError(
+                f"model {type(scorer.model).__name__} has no representations of relations, from which "
+                f"negative_sampler='dans' generates; choose another model."
+            )
         self.entity, self.relation = RealView.of(entities[0]), RealView.of(relations)
+        #: the type of the real numbers of entities
+        self.dtype = RealView.flatten(entities[0]).dtype
 
     def look_up(self, positives: LongTensor) -> tuple[FloatTensor, FloatTensor, FloatTensor]:
         """Return heads, relations and tails, with gradient where gradients are enabled; no regulariser notices.
@@ -115,7 +122,7 @@ class ModelView:
         """
         h, r, t = positives.unbind(dim=-1)
         (heads, tails), relations = self._look_up([h, t], r)
-        return RealView.flatten(heads), RealView.flatten(relations), RealView.flatten(tails)
+        return RealView.flatten(heads), RealView.flatten(relations).to(self.dtype), RealView.flatten(tails)
 
     def all_entities(self) -> FloatTensor:
         """Return all entities without gradient, shape: ``(num_entities, entity.dim)``."""

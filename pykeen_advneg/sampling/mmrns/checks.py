@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, get_args
 
@@ -12,6 +13,8 @@ from .exploration import LEAST, Schedule
 
 __all__ = ["check_settings"]
 
+logger = logging.getLogger(__name__)
+
 CHOICES = {
     "exploration_schedule": get_args(Schedule),
     "variant": get_args(Variant),
@@ -21,7 +24,7 @@ CHOICES = {
 
 
 def check_settings(sampler: Any, is_given: bool) -> None:
-    """Check the settings of a sampler.
+    """Check the settings of a sampler, and make a pool which is larger than the graph as large as that.
 
     :param sampler: has them as attributes
     :param is_given: whether the user has chosen ``pool_size``
@@ -45,12 +48,13 @@ def check_settings(sampler: Any, is_given: bool) -> None:
         at_least(name, value, low)
         if not math.isfinite(value):
             raise ConfigurationError(f"{name}={value!r} must be finite.")
-    if sampler.pool_size > sampler.num_entities:
-        raise ConfigurationError(
-            f"pool_size={sampler.pool_size} exceeds the {sampler.num_entities} entities; lower it."
-        )
     if is_given and sampler.pool_size < sampler.num_negs_per_pos:
         raise ConfigurationError(
             f"pool_size={sampler.pool_size} is less than num_negs_per_pos={sampler.num_negs_per_pos}, and negatives "
             f"are drawn without replacement; raise it."
         )
+    if sampler.pool_size > sampler.num_entities:
+        logger.warning(
+            "pool_size=%d exceeds the %d entities: all of them are the pool.", sampler.pool_size, sampler.num_entities
+        )
+        sampler.pool_size = sampler.num_entities

@@ -82,11 +82,8 @@ def contrastive_loss(
 
 
 def _branch_loss(branch: Likeness, is_known: BoolTensor, log_p: FloatTensor, variant: Variant) -> FloatTensor:
-    values, has, anchor_has = branch
-    usable = torch.ones_like(is_known) if has is None else has.expand_as(is_known)
-    if anchor_has is not None:
-        usable = usable & anchor_has.unsqueeze(1)
-    logits = values + log_p
+    usable = branch.exists
+    logits = branch.values + log_p
     dim = 1 if variant == "paper" else (0, 1)
     sides = [usable & is_known, usable & ~is_known]
     counted = sides[0].any(dim=1) & sides[1].any(dim=1) if variant == "paper" else sides[0].any() & sides[1].any()

@@ -59,9 +59,17 @@ class FeatureStore(nn.Module):
 
         :param entity_to_id: the id of each label
 
-        :raises ConfigurationError: if no entity has features
+        :raises ConfigurationError: if the graph has fewer than half of the labels
         """
         if self._waiting is not None:
+            labels = self._waiting.labels or ()
+            strange = [label for label in labels if label not in entity_to_id]
+            if len(labels) > len(strange) > len(labels) / 2:
+                raise ConfigurationError(
+                    f"features: the graph has {len(labels) - len(strange)} of their {len(labels)} labels only, and "
+                    f"not, e.g., {', '.join(map(repr, strange[:3]))}. Labels must be those of the triples. If features "
+                    f"are rightly of a larger graph, give features.align(training, unknown='drop')."
+                )
             self._keep(self._waiting.align(entity_to_id, unknown="drop"))
             self._waiting = None
 

@@ -65,6 +65,14 @@ class Likeness(NamedTuple):
     #: which anchors have it, shape: ``(b,)``; ``None``: all
     anchor_has: BoolTensor | None = None
 
+    @property
+    def exists(self) -> BoolTensor:
+        """Which pairs of an anchor and a candidate both have it, shape: ``(b, p)``."""
+        exists = torch.ones_like(self.values, dtype=torch.bool)
+        if self.has is not None:
+            exists = exists & self.has
+        return exists if self.anchor_has is None else exists & self.anchor_has.unsqueeze(1)
+
 
 class _GroupedProducts(torch.autograd.Function):
     """Products of each anchor with the candidates as its own relation sees them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ __all__ = ["Gradient", "MMRNSNegativeSampler", "Objective"]
 Gradient: TypeAlias = Literal["straight-through", "detached"]
 
 Objective: TypeAlias = Literal["host", "mmrns"]
+
+logger = logging.getLogger(__name__)
 
 #: the pool of the paper
 PAPER_POOL = 1500
@@ -144,11 +147,13 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         :param mapped_triples: shape: ``(n, 3)``, the training triples
         :param features: text and pictures of the entities, or the path of a saved file of them; with labels, the loop
             brings them into the order of the ids
-        :param pool_size: $P$, the candidates of a step; if None, 1500 as in the paper, or as many as there are
+        :param pool_size: $P$, the candidates of a step; if None, 1500 as in the paper; or as many as there are, if
+            these are fewer
         :param exploration: $\epsilon_0$, the exploration factor of the first step
         :param exploration_schedule: ``logarithmic`` as in the paper, ``geometric`` or ``constant``
         :param exploration_end: $\epsilon_1$, where ``geometric`` ends
-        :param exploration_steps: after how many steps
+        :param exploration_steps: after how many steps; choose it by the length of training, e.g., half of epochs times
+            batches
         :param contrast_weight: $\beta$
         :param variant: the weights of the contrastive loss: of the ``paper``, or of the ``released`` code
         :param gradient: ``straight-through``: network and model share one loss; ``detached``: the network learns by the
@@ -315,7 +320,8 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
                 draws = draw_hard(log_q, allowed, self.num_negs_per_pos)
             else:
                 draws = draw(log_q, allowed, self.num_negs_per_pos, self.gumbel_temperature)
-            statistics = _statistics(branches, log_q, allowed, ~is_unknown, draws.places, draws.valid)
+            others = ~is_unknown & (pool != offered.kept_ids)
+            statistics = _statistics(branches, log_q, allowed, others, draws.places, draws.valid)
         return PooledNegatives(
             positives=positives,
             ids=pool[draws.places],
@@ -499,8 +505,9 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
 
         :returns: means over its batches: ``effective_share`` (effective sample size of the draw, as a share of the
             candidates which may be drawn; 1: uniform), ``masked_share`` (of the pool, known answers),
-            ``answered_share`` (of the positives, those with a known answer in the pool, from which the network learns),
-            ``similarity`` (of the drawn negatives, mean over branches), ``pool_similarity`` (of all candidates),
+            ``answered_share`` (of the positives, those with another known answer in the pool than the anchor itself),
+            ``similarity`` (of the drawn negatives, mean over the branches which a pair has), ``pool_similarity`` (of
+            all candidates),
             ``contrast`` (the contrastive loss); and ``exploration``, the factor of the next step
         """
         if not self.num_batches:
@@ -509,22 +516,41 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         self.begin_epoch()
         return {**dict(zip(self.METRICS, means, strict=True)), "exploration": self.exploration_factor}
 
+    # docstr-coverage: inherited
+    def end_training(self) -> None:
+        """Warn if training was too short for the schedule ``geometric`` to choose negatives."""
+        factor, steps = self.exploration_factor, int(self.num_steps)
+        is_short = self.exploration_schedule == "geometric" and steps < self.exploration_steps
+        if is_short and factor > self.exploration / 2:
+            logger.warning(
+                "Training ended after %d steps with an exploration factor of %.3g, which began with %.3g: exploration "
+                "hardly fell. exploration_steps=%d is too many; choose, e.g., half of epochs x batches: %d.",
+                steps,
+                factor,
+                self.exploration,
+                self.exploration_steps,
+                max(1, steps // 2),
+            )
+
 
 def _statistics(
     branches: Sequence[Likeness],
     log_q: FloatTensor,
     allowed: BoolTensor,
-    is_known: BoolTensor,
+    is_answer: BoolTensor,
     places: LongTensor,
     drawn: BoolTensor,
 ) -> dict[str, FloatTensor]:
-    """Measure how hard a draw is."""
-    similarity = torch.stack([values for values, *_ in branches]).mean(dim=0)
+    """Measure how hard a draw is; the similarity of a pair is the mean over the branches which it has."""
+    exists = torch.stack([branch.exists for branch in branches])
+    values = torch.stack([branch.values for branch in branches])
+    # at least one: all have the structure
+    similarity = (values * exists).sum(dim=0) / exists.sum(dim=0)
     chosen = similarity.gather(1, places)[drawn]
     return {
         "effective_share": effective_size(log_q, allowed).mean(),
         "masked_share": 1 - allowed.float().mean(),
-        "answered_share": is_known.any(dim=1).float().mean(),
+        "answered_share": is_answer.any(dim=1).float().mean(),
         "similarity": chosen.mean() if len(chosen) else chosen.new_full((), math.nan),
         "pool_similarity": similarity.mean(),
     }

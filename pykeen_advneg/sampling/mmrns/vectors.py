@@ -14,6 +14,7 @@ from torch import nn
 from ...negatives import Negatives
 from ...queries import Slot, each
 from ...queries.broadcasting import broadcast
+from ...queries.lookups import forget_encodings
 from ...scoring import Scorer
 
 __all__ = ["Directions", "Vectors", "as_vectors", "score_directions", "undisturbed"]
@@ -82,14 +83,19 @@ class Vectors:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Look at a model in evaluation mode: no dropout, no regulariser which notices, no statistics of batches.
 
+    What graph encoders keep is computed anew inside, and is forgotten at the end, so that the scores of the model have
+    encodings of their own, with dropout and gradient.
+
     :param model: the model, whose modules get back the modes which they had
     """
     training = [module for module in model.modules() if module.training]
+    forget_encodings(model)
     for module in training:
         module.training = False
     try:
         yield
     finally:
+        forget_encodings(model)
         for module in training:
             module.training = True
 

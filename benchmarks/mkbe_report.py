@@ -1,0 +1,142 @@
+"""Write ``docs/results/mkbe.md`` from the result files of ``mkbe_movielens.py`` and ``mkbe_numeric.py``.
+
+It works on what is finished so far, and says what is missing. A file ``docs/results/mkbe_reading.md`` is included if it
+is there: our reading of the numbers, written by hand.
+
+usage: python benchmarks/mkbe_report.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+ROOT = Path(__file__).parents[1]
+
+#: metrics of ratings, and what they are called
+RATINGS = {
+    "mrr": "MRR",
+    "hits_at_1": "H@1",
+    "hits_at_2": "H@2",
+    "best.rmse": "RMSE, best",
+    "expected.rmse": "RMSE, expected",
+}
+ARMS = {
+    "r": "MKBE: ratings",
+    "rum": "MKBE: ratings, users, films",
+    "rumt": "MKBE: ratings, users, films, titles",
+    "links": "links",
+    "numbers": "links and numbers",
+}
+LINKS = {"mrr": "MRR", "hits_at_1": "H@1", "hits_at_3": "H@3", "hits_at_10": "H@10"}
+METHODS = ("mean", "median", "neighbours", "ridge", "decoder")
+
+HEAD = """# Results: MKBE
+
+Made by `python benchmarks/mkbe_report.py` from the result files in [mkbe/](mkbe/).
+"""
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a result file, which may not be there yet."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return pd.DataFrame(lines)
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Format a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def spread(values: pd.Series, digits: int = 4) -> str:
+    """Give mean and standard deviation."""
+    if not len(values) or values.isna().all():
+        return ""
+    mean = f"{values.mean():.{digits}f}"
+    return f"{mean} ± {values.std():.{digits}f}" if len(values) > 1 else mean
+
+
+def describe(settings: Mapping[str, Any]) -> str:
+    """Say by what a run was trained."""
+    loss = "softmax over the five ratings" if settings["loss"] == "softmax" else "margin of 1.5, summed"
+    return (
+        f"{settings['interaction']}, {loss}, {settings['dim']:g} dimensions, learning rate {settings['lr']:g}, "
+        f"decay {settings['decay']:g}"
+    )
+
+
+def movielens(runs: pd.DataFrame) -> str:
+    """Report ratings, fold by fold."""
+    text = "\n## MovieLens-100K: the rating of a user and a film, among five\n\n"
+    if runs.empty:
+        return text + "No run is finished.\n"
+    settings = ["interaction", "loss", "dim", "lr", "decay"]
+    for fold, of_fold in runs.groupby("fold"):
+        text += f"Fold {fold}, mean ± standard deviation of seeds:\n\n"
+        rows = []
+        is_trained = of_fold["arm"].isin(list(ARMS))
+        for _, line in of_fold[~is_trained].iterrows():
+            rows.append([line["arm"], "", *(f"{line[key]:.4f}" for key in RATINGS), ""])
+        trained = of_fold[is_trained]
+        if len(trained):
+            for (arm, *values), group in trained.groupby(["arm", *settings], sort=False):
+                label = f"{ARMS[arm]} ({describe(dict(zip(settings, values, strict=True)))})"
+                cells = [spread(group[key]) for key in RATINGS]
+                rows.append([label, str(len(group)), *cells, f"{group['seconds_of_training'].mean():.0f}"])
+        text += table(rows, ["", "seeds", *RATINGS.values(), "seconds"]) + "\n"
+    return text
+
+
+def numeric(runs: pd.DataFrame) -> str:
+    """Report links and numbers of FB15k-237."""
+    text = "## FB15k-237 with numbers\n\n"
+    if runs.empty:
+        return text + "No run is finished.\n"
+    rows = []
+    groups = runs.groupby(["interaction", "arm", "dim", "epochs"], sort=False)
+    for (interaction, arm, dim, epochs), group in groups:
+        label = f"{interaction}, {dim} dimensions, {epochs} epochs: {ARMS[arm]}"
+        seconds = f"{group['seconds_of_training'].mean():.0f}"
+        rows.append([label, str(len(group)), *(spread(group[key]) for key in LINKS), seconds])
+    text += "Links of testing, among all entities, filtered, both sides:\n\n"
+    text += table(rows, ["", "seeds", *LINKS.values(), "seconds"])
+    for (interaction, arm, dim, _), group in groups:
+        text += f"\nHeld-out numbers, {interaction} with {dim} dimensions, trained on {ARMS[arm]}: root mean squared "
+        text += "error in standard deviations of the training numbers; share of true numbers in intervals of 90 %:\n\n"
+        names = sorted({name for imputed in group["imputed"] for name in imputed})
+        filled = {name: pd.DataFrame([i[name] for i in group["imputed"] if name in i]) for name in names}
+        names.sort(key=lambda name: -filled[name]["count"].iloc[0])
+        rows = [
+            [
+                f"`{name}`",
+                str(filled[name]["count"].iloc[0]),
+                *(f"{filled[name][method].mean():.3f}" for method in METHODS),
+                f"{filled[name]['covered'].mean():.2f}",
+            ]
+            for name in names
+        ]
+        wins = [sum(filled[name][m].mean() < filled[name]["mean"].mean() for name in names) for m in METHODS]
+        rows.append(["better than the mean on", "", *(f"{win} of {len(names)}" for win in wins), ""])
+        text += table(rows, ["attribute", "held out", *METHODS, "inside"])
+    return text
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="The folder of the result files.")] = ROOT / "docs/results/mkbe",
+    out: Annotated[Path, typer.Option(help="The page.")] = ROOT / "docs/results/mkbe.md",
+) -> None:
+    """Write the page."""
+    reading = out.with_name("mkbe_reading.md")
+    text = HEAD + ("\n" + reading.read_text() if reading.is_file() else "")
+    text += movielens(read(folder / "movielens.jsonl")) + numeric(read(folder / "numeric.jsonl"))
+    out.write_text(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

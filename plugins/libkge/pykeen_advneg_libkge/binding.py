@@ -1,0 +1,241 @@
+"""A sampler bound to a model of LibKGE: what a training job asks for each batch and each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pykeen.sampling import NegativeSampler
+from pykeen.triples import CoreTriplesFactory
+from pykeen.typing import FloatTensor, LongTensor
+from torch import nn
+
+from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.negatives import Negatives
+from pykeen_advneg.sampling.base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores
+from pykeen_advneg.scoring import Scorer
+from pykeen_advneg.training.batches import draw_negatives
+from pykeen_advneg.training.parts import Parts, score, whole_chunks
+
+from .losses import HostLoss, host_of
+from .reciprocal import ReciprocalScorer, directed
+from .settings import SamplerSettings, Settings
+from .view import check_scores, is_a, make_view
+
+__all__ = ["Binding", "Draw"]
+
+RECIPROCAL = "kge.model.reciprocal_relations_model.ReciprocalRelationsModel"
+
+#: how many triples are scored to check the view
+SOME = 16
+
+
+@dataclass
+class Draw:
+    """A batch with its negatives."""
+
+    #: as the sampler proposed them
+    negatives: Negatives
+
+    #: as the model scores them: with reciprocal relations, turned
+    scored: Negatives
+
+    #: the sampler, if it has a loss of its own
+    sampler: HasLoss | None
+
+    #: the scores of the whole batch, once they are known
+    scores: Scores | None = None
+
+    #: where the batch is processed in parts
+    parts: Parts | None = None
+
+
+class Binding:
+    """A sampler, and the model which it draws negatives for."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        triples: LongTensor,
+        num_entities: int,
+        num_relations: int,
+        settings: Settings,
+        loss: HostLoss,
+        sampler: NegativeSampler | None = None,
+    ) -> None:
+        """Bind a sampler.
+
+        :param model: a model of LibKGE
+        :param triples: shape: ``(n, 3)``, the training triples, on the device of the model
+        :param num_entities: the number of entities
+        :param num_relations: the number of relations of the data set
+        :param settings: which samplers
+        :param loss: the loss of LibKGE
+        :param sampler: the sampler which another binding to this model has; None: a new one
+
+        :raises ConfigurationError: if the model cannot be used, or if a parameter is impossible
+        """
+        self.model = model
+        self.settings = settings
+        self.loss = loss
+        self.num_relations = num_relations
+        self.is_reciprocal = is_a(model, RECIPROCAL)
+        self.view = make_view(model, num_entities, num_relations * (1 + self.is_reciprocal))
+        check_scores(model, self.view, triples[:SOME])
+        self.scorer = Scorer(self.view)
+        self.pretraining_sampler: NegativeSampler | None = None
+        self.is_pretraining = False
+        if sampler is not None:
+            self.sampler = sampler
+            return
+        factory = CoreTriplesFactory(triples.cpu(), num_entities=num_entities, num_relations=num_relations)
+        self.sampler = self._made(settings.sampler, factory, triples.device)
+        if settings.pretraining_epochs:
+            self.pretraining_sampler = self._made(settings.pretraining_sampler, factory, triples.device)
+        if isinstance(self.sampler, BindsModel):
+            self.sampler.bind(self._scorer_to_bind())
+
+    @staticmethod
+    def _made(settings: SamplerSettings, factory: CoreTriplesFactory, device: torch.device) -> NegativeSampler:
+        sampler = settings.make(factory)
+        # PyKEEN's own samplers stay on the CPU, where they have tables which are no buffers
+        return sampler.to(device) if isinstance(sampler, AdversarialNegativeSampler) else sampler
+
+    def _scorer_to_bind(self) -> Scorer:
+        if not self.is_reciprocal:
+            return self.scorer
+        scorer = ReciprocalScorer(self.view)
+        scorer.num_relations = self.num_relations
+        return scorer
+
+    def begin_epoch(self, epoch: int, learning_rate: float) -> bool:
+        """Open an epoch of training.
+
+        :param epoch: its number, from 1
+        :param learning_rate: that of the model, as a share of its initial one
+
+        :returns: whether the optimizer of the model has to start anew
+        """
+        self.view.train(self.model.training)
+        self.sampler.train(self.model.training)
+        self.is_pretraining = epoch <= self.settings.pretraining_epochs
+        starts_anew = 0 < self.settings.pretraining_epochs == epoch - 1
+        if isinstance(self.sampler, AdversarialNegativeSampler):
+            self.sampler.begin_epoch()
+        if isinstance(self.sampler, Learns):
+            if starts_anew:
+                self.sampler.end_warm_up()
+            for optimizer in self.sampler.optimizers():
+                for group in optimizer.param_groups:
+                    group["lr"] = group.setdefault("initial_lr", group["lr"]) * learning_rate
+        return starts_anew
+
+    def end_epoch(self) -> Mapping[str, float]:
+        """Close an epoch of training.
+
+        :returns: what the sampler says of it
+        """
+        return self.sampler.end_epoch() if isinstance(self.sampler, AdversarialNegativeSampler) else {}
+
+    def draw(self, positives: LongTensor) -> Draw:
+        """Draw the negatives of a batch.
+
+        :param positives: shape: ``(b, 3)``
+
+        :returns: the batch
+        """
+        sampler = self.pretraining_sampler if self.is_pretraining else self.sampler
+        assert sampler is not None
+        negatives = draw_negatives(sampler, positives)
+        scored = directed(negatives, self.num_relations) if self.is_reciprocal else negatives
+        return Draw(negatives, scored, sampler if isinstance(sampler, HasLoss) else None)
+
+    def part_size(self, size: int, batch_size: int) -> int:
+        """Choose the size of sub-batches, so that they are not cut across positives which share negatives.
+
+        :param size: what the user asks for; 0 or less: the whole batch
+        :param batch_size: the number of positives in the batch
+
+        :returns: the number of positives in a sub-batch
+        """
+        if not 0 < size < batch_size:
+            return max(1, batch_size)
+        chunk_size = self.sampler.chunk_size if isinstance(self.sampler, AdversarialNegativeSampler) else 1
+        return whole_chunks(size, chunk_size)
+
+    def loss_of_part(self, draw: Draw, start: int, stop: int) -> tuple[FloatTensor, FloatTensor]:
+        """Compute the share of the positives ``start:stop`` in the loss of their batch.
+
+        The loss does not depend on how the batch is cut, see :class:`pykeen_advneg.training.parts.Parts`.
+
+        :param draw: the batch
+        :param start: the first positive
+        :param stop: the one after the last
+
+        :returns: what is to be differentiated, and its value, scalars
+        """
+        if start == 0 and stop >= len(draw.scored):
+            scores = score(self.scorer, draw.scored, draw.sampler)
+            loss = self._loss(draw, scores)
+            draw.scores = scores.map(torch.Tensor.detach)
+            return loss, loss.detach()
+        if start == 0:
+            # the gradient with respect to the scores is needed even where none of the model is
+            with torch.enable_grad():
+                draw.parts = Parts(
+                    self.scorer, draw.scored, draw.sampler, stop, lambda scores: self._loss(draw, scores)
+                )
+            draw.scores = draw.parts.scores
+        assert draw.parts is not None
+        return draw.parts.surrogate(start, stop), draw.parts.loss * ((stop - start) / len(draw.scored))
+
+    def _loss(self, draw: Draw, scores: Scores) -> FloatTensor:
+        host = host_of(self.loss, draw.negatives)
+        return host(scores) if draw.sampler is None else draw.sampler.loss(draw.negatives, scores, host)
+
+    def learn(self, draw: Draw) -> None:
+        """Let the sampler learn from a batch, before the update of the model.
+
+        :param draw: the batch, whose loss has been computed
+        """
+        if not isinstance(self.sampler, Learns):
+            return
+        if self.is_pretraining:
+            self.sampler.warm_up(draw.negatives.positives)
+        else:
+            assert draw.scores is not None
+            self.sampler.learn(draw.negatives, draw.scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the state of the sampler, and what it was made of."""
+        settings = self.settings.sampler
+        return {
+            "name": settings.name,
+            "kwargs": _plain(settings.kwargs),
+            "state": self.sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a sampler.
+
+        :param state: as :meth:`state_dict` gave it
+
+        :raises ConfigurationError: if it belongs to a sampler of another name or with other parameters
+        """
+        settings = self.settings.sampler
+        here, there = (settings.name, _plain(settings.kwargs)), (state["name"], state["kwargs"])
+        if here != there:
+            raise ConfigurationError(
+                f"The checkpoint has the sampler {there[0]!r} with {there[1]}, and the configuration has {here[0]!r} "
+                f"with {here[1]}; resume with the configuration of the checkpoint, or start a new job."
+            )
+        self.sampler.load_state_dict(state["state"])
+
+
+def _plain(value: Any) -> Any:
+    """Copy nested mappings and lists, so that they compare by value."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in sorted(value.items())}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,85 @@
+"""Reciprocal relations: a corrupted head is the tail of the inverse relation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL, FloatTensor, LongTensor
+
+from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.negatives import Negatives
+from pykeen_advneg.scoring import Scorer
+
+__all__ = ["ReciprocalScorer", "directed"]
+
+
+def directed(negatives: Negatives, num_relations: int) -> Negatives:
+    r"""Turn positives whose head is corrupted: $(h, r, t)$ to $(t, r^{-1}, h)$, with the tail corrupted.
+
+    It is what LibKGE's reciprocal model does when it is asked for a score with the direction "s".
+
+    :param negatives: with one corrupted side for each positive
+    :param num_relations: the number of relations of the data set; the inverse of $r$ has the number $r$ plus this
+
+    :returns: the same negatives of turned positives
+
+    :raises ConfigurationError: if a positive has negatives of both sides, or without ids, or of relations
+    """
+    if type(negatives) is not Negatives:
+        raise ConfigurationError(
+            "The sampler generates representations, which does not go with a reciprocal_relations_model; use its "
+            "base_model, or a sampler of ids."
+        )
+    column = negatives.column
+    if column.shape[1] > 1 and bool((column != column[:, :1]).any()):
+        raise ConfigurationError(
+            "The sampler corrupts both sides of a positive, whose scores in a reciprocal_relations_model belong to "
+            "different relations; choose one which corrupts one side of each positive: shared, kbgan, emu."
+        )
+    column = column[:, :1]
+    if bool((column == COLUMN_RELATION).any()):
+        raise ConfigurationError("The sampler corrupts relations, which a reciprocal_relations_model cannot score.")
+    h, r, t = negatives.positives.unbind(dim=-1)
+    turned = torch.stack([t, r + num_relations, h], dim=-1)
+    positives = torch.where(column == COLUMN_HEAD, turned, negatives.positives)
+    return replace(negatives, positives=positives, column=torch.full_like(column, COLUMN_TAIL))
+
+
+class ReciprocalScorer(Scorer):
+    """The scores of a reciprocal model, for samplers which ask for them; positives alone in the direction of tails."""
+
+    #: the number of relations of the data set
+    num_relations: int
+
+    def negatives(self, negatives: Negatives) -> FloatTensor:
+        """Score negatives.
+
+        :param negatives: with one corrupted side for each positive
+
+        :returns: shape: ``(b, k)``
+        """
+        return super().negatives(directed(negatives, self.num_relations))
+
+    def both(self, negatives: Negatives) -> tuple[FloatTensor, FloatTensor]:
+        """Score negatives and their positives, each in the direction of its corrupted side.
+
+        :param negatives: with one corrupted side for each positive
+
+        :returns: the scores of the positives, shape: ``(b, 1)``, and of the negatives, shape: ``(b, k)``
+        """
+        return Scorer(self.model).both(directed(negatives, self.num_relations))
+
+    def candidates(self, hrt: LongTensor, column: int, ids: LongTensor | None = None) -> FloatTensor:
+        """Score triples with one side replaced by each of some candidates.
+
+        :param hrt: shape: ``(b, 3)``
+        :param column: the slot to replace (0: head, 2: tail)
+        :param ids: the candidates, shape: ``(n,)`` for all triples, or ``(b, n)``; ``None``: all entities
+
+        :returns: shape: ``(b, n)``
+        """
+        if column == COLUMN_HEAD:
+            h, r, t = hrt.unbind(dim=-1)
+            hrt, column = torch.stack([t, r + self.num_relations, h], dim=-1), COLUMN_TAIL
+        return super().candidates(hrt, column, ids)

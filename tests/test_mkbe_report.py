@@ -1,0 +1,76 @@
+"""The benchmarks of MKBE: their metrics, their baselines, and the page which is made of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_metrics_of_ratings() -> None:
+    module = load("mkbe_movielens")
+    scores = np.array([[0.1, 0.2, 0.3, 0.4, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0]])
+    found = module.metrics(scores, np.array([3.0, 2.0]), None, np.array([3, 1]))
+    # the third is second; the first ties with the second
+    assert found["mrr"] == pytest.approx((1 / 2 + 1 / 1.5) / 2)
+    assert found["hits_at_1"] == 0
+    assert found["hits_at_2"] == 1
+    assert found["best.rmse"] == pytest.approx(np.sqrt(1 / 2))
+    assert found["expected.rmse"] == pytest.approx(np.sqrt(1 / 2))
+
+
+def test_histograms_and_biases() -> None:
+    module = load("mkbe_movielens")
+    frame = pd.DataFrame({"user": ["a", "a", "b"], "rating": [1, 1, 5], "film": ["x", "y", "x"]})
+    prior = np.array([2 / 3, 0, 0, 0, 1 / 3])
+    table = module.histogram(frame, "user", prior)
+    assert table.loc["a"].to_numpy() == pytest.approx((np.array([2, 0, 0, 0, 0]) + 5 * prior) / 7)
+    predicted = module.bias_model(frame, frame, damping=0.0)
+    assert predicted[0] < predicted[2]
+    unseen = pd.DataFrame({"user": ["z"], "rating": [1], "film": ["z"]})
+    assert module.bias_model(frame, unseen)[0] == pytest.approx(7 / 3)
+
+
+def test_page(tmp_path: Path) -> None:
+    module = load("mkbe_report")
+    module.main(tmp_path, tmp_path / "page.md")
+    assert "No run is finished" in (tmp_path / "page.md").read_text()
+    ratings = {"mrr": 0.5, "hits_at_1": 0.25, "hits_at_2": 0.5, "best.rmse": 1.0, "expected.rmse": 0.9}
+    choice = {"interaction": "distmult", "loss": "softmax", "dim": 8, "lr": 0.1, "decay": 0.0}
+    lines = [
+        {"fold": 1, "arm": "naive Bayes", **ratings},
+        *(
+            {"fold": 1, "arm": "r", "seed": i, **choice, **ratings, "mrr": i / 2, "seconds_of_training": 3.0}
+            for i in (0, 1)
+        ),
+    ]
+    (tmp_path / "movielens.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    links = {"mrr": 0.2, "hits_at_1": 0.1, "hits_at_3": 0.2, "hits_at_10": 0.3, "seconds_of_training": 1.0}
+    errors = {"mean": 1.0, "median": 1.1, "neighbours": 0.8, "ridge": 1.2, "decoder": 0.7}
+    imputed = {"height": {"count": 50, "std": 2.0, "covered": 0.9, **errors}}
+    line = {"arm": "numbers", "seed": 0, "interaction": "complex", "dim": 8, "epochs": 1, **links, "imputed": imputed}
+    (tmp_path / "numeric.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "mkbe_reading.md").write_text("What we read.\n")
+    module.main(tmp_path, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "What we read." in text
+    assert "| naive Bayes |  | 0.5000 |" in text
+    assert "| 2 | 0.2500 ± 0.3536 |" in text
+    assert "| `height` | 50 | 1.000 | 1.100 | 0.800 | 1.200 | 0.700 | 0.90 |" in text
+    assert "| better than the mean on |  | 0 of 1 | 0 of 1 | 1 of 1 | 0 of 1 | 1 of 1 |" in text
