@@ -58,15 +58,22 @@ def table(runs: pd.DataFrame) -> str:
         for arm, group in runs.groupby("arm")
     }
     chosen = {arm: runs[(runs["arm"] == arm) & (runs["lr"] == lr)].set_index("seed") for arm, lr in best.items()}
+    tried = {arm: sorted(group.loc[group["seed"].eq(0), "lr"].unique()) for arm, group in runs.groupby("arm")}
     # baselines first, then as they were run
     first = [arm for arm in BASELINES if arm in chosen]
     for arm in first + [arm for arm in runs["arm"].unique() if arm not in BASELINES]:
         rows = chosen[arm]
         test = pd.DataFrame(rows["test"].tolist(), index=rows.index)
-        cells = [arm, f"{best[arm]:g}", str(len(rows)), spread(test["mrr"])]
+        cells = [
+            arm,
+            f"{best[arm]:g} of {', '.join(f'{lr:g}' for lr in tried[arm])}",
+            str(len(rows)),
+            spread(test["mrr"]),
+        ]
         cells += [f"{test[name].mean():.4f}" for name in ("hits_at_1", "hits_at_10")]
         cells.append("")
-        if arm not in BASELINES and "self-adversarial" in chosen:
+        # of arms which were tuned alike
+        if arm not in BASELINES and tried[arm] == tried.get("self-adversarial"):
             other = pd.Series({i: x["mrr"] for i, x in chosen["self-adversarial"]["test"].items()})
             difference = (test["mrr"] - other).dropna()
             cells[-1] = ", ".join(f"{x:+.4f}".replace("-", "\N{MINUS SIGN}") for x in difference)
