@@ -1,4 +1,4 @@
-"""Write ``docs/results/mkbe.md`` from the result files of ``mkbe_movielens.py`` and ``mkbe_numeric.py``.
+"""Write ``docs/results/mkbe.md`` from the result files of ``mkbe_movielens.py``, ``mkbe_numeric.py``, ``mkbe_cost.py``.
 
 It works on what is finished so far, and says what is missing. A file ``docs/results/mkbe_reading.md`` is included if it
 is there: our reading of the numbers, written by hand.
@@ -127,6 +127,19 @@ def numeric(runs: pd.DataFrame) -> str:
     return text
 
 
+def cost(runs: pd.DataFrame) -> str:
+    """Report what attributes cost."""
+    text = "\n## What attributes cost\n\n"
+    if runs.empty:
+        return text + "Not measured.\n"
+    text += "Processor time of a training step on MovieLens-100K, median of an epoch, one thread:\n\n"
+    rows = [
+        [line["arm"], str(line["batch_size"]), f"{line['milliseconds']:.1f}", f"{line['times']:.1f}"]
+        for _, line in runs.iterrows()
+    ]
+    return text + table(rows, ["", "positives in a batch", "milliseconds", "times the first"])
+
+
 def main(
     folder: Annotated[Path, typer.Option(help="The folder of the result files.")] = ROOT / "docs/results/mkbe",
     out: Annotated[Path, typer.Option(help="The page.")] = ROOT / "docs/results/mkbe.md",
@@ -135,6 +148,7 @@ def main(
     reading = out.with_name("mkbe_reading.md")
     text = HEAD + ("\n" + reading.read_text() if reading.is_file() else "")
     text += movielens(read(folder / "movielens.jsonl")) + numeric(read(folder / "numeric.jsonl"))
+    text += cost(read(folder / "cost.jsonl"))
     out.write_text(text)
 
 

@@ -66,10 +66,13 @@ def test_page(tmp_path: Path) -> None:
     imputed = {"height": {"count": 50, "std": 2.0, "covered": 0.9, **errors}}
     line = {"arm": "numbers", "seed": 0, "interaction": "complex", "dim": 8, "epochs": 1, **links, "imputed": imputed}
     (tmp_path / "numeric.jsonl").write_text(json.dumps(line) + "\n")
+    spent = {"arm": "ratings", "batch_size": 512, "milliseconds": 2.0, "times": 1.0}
+    (tmp_path / "cost.jsonl").write_text(json.dumps(spent) + "\n")
     (tmp_path / "mkbe_reading.md").write_text("What we read.\n")
     module.main(tmp_path, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert "What we read." in text
+    assert "| ratings | 512 | 2.0 | 1.0 |" in text
     assert "| naive Bayes |  | 0.5000 |" in text
     assert "| 2 | 0.2500 ± 0.3536 |" in text
     assert "| `height` | 50 | 1.000 | 1.100 | 0.800 | 1.200 | 0.700 | 0.90 |" in text
