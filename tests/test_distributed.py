@@ -35,6 +35,14 @@ def group(rank: int, path: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{path}/group", rank=rank, world_size=SIZE)
 
 
+def leave() -> None:
+    """End the process once both ranks are done; gloo's threads now and then abort the teardown of Python."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def train(optimizer: str, loss: str, **kwargs: Any) -> dict[str, Any]:
     from pykeen.datasets import Nations
     from pykeen.losses import loss_resolver
@@ -71,7 +79,7 @@ def rank_main(rank: int, path: str, optimizer: str, sampler: str, loss: str) -> 
         sampler, dict(negative_sampler=sampler, negative_sampler_kwargs=dict(num_candidates=5))
     )
     torch.save(train(optimizer, loss, **kwargs), f"{path}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def start(target: Any, path: Path, *arguments: Any) -> None:
@@ -153,7 +161,7 @@ def reduce_main(rank: int, path: str) -> None:
     expected = torch.tensor([0.75, 0.25, 1.5 + 0.25, 0.25]).unsqueeze(-1).expand(4, 2)
     assert torch.equal(sparse.grad.to_dense(), expected)
     assert torch.equal(missing.grad, torch.full((4, 2), 0.25))
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

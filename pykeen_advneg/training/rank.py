@@ -30,6 +30,8 @@ def main(config: str, out: str) -> None:
         result = pipeline_from_config(content)
         if distributed.get_rank() == 0:
             result.save_to_directory(out)
+        # a rank which leaves while others still talk to it can bring them down
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
