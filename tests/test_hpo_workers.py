@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -67,8 +68,8 @@ def postgres(tmp_path: Path) -> Iterator[str]:
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if user and (shutil.which("runuser") is None or subprocess.run([*user, "true"], check=False).returncode):
         pytest.skip("PostgreSQL cannot be run by root, and there is no user 'postgres'")
-    folder = Path(f"/tmp/advneg-pg-{os.getpid()}")
-    folder.mkdir()
+    # the path of its socket has to be short
+    folder = Path(tempfile.mkdtemp(prefix="advneg-pg-"))
     folder.chmod(0o777)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,7 +77,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
 
     def call(program: str, *arguments: str) -> None:
-        subprocess.run([*user, str(binaries / program), *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/tmp")
+        subprocess.run([*user, str(binaries / program), *arguments], check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
     data = str(folder / "data")
     try:
@@ -88,7 +89,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
             [*user, str(binaries / "pg_ctl"), "-D", data, "-m", "immediate", "stop"],
             check=False,
             stdout=subprocess.DEVNULL,
-            cwd="/tmp",
+            cwd=folder,
         )
         shutil.rmtree(folder, ignore_errors=True)
 
