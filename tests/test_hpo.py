@@ -151,6 +151,7 @@ def test_exported_file_reproduces_the_best_trial(tmp_path: Path) -> None:
     assert best.user_attrs["random_seed"] == 17 + best.number
     path = tmp_path / "best.json"
     result.export(path)
+    assert json.loads(path.read_text(encoding="utf-8"))["pipeline"]["evaluator"] == "fastrankbased"
     again = pipeline_from_path(path)
     assert again.metric_results.get_metric(result.objective.metric) == best.value
     assert again.random_seed == 17 + best.number

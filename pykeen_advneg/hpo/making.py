@@ -67,7 +67,7 @@ def make_objective(
     """
     model_cls = _lookup("model", model_resolver, model)
     loop_cls = _lookup("training_loop", training_loop_resolver, training_loop)
-    evaluator_cls = _lookup("evaluator", evaluator_resolver, evaluator)
+    evaluator_cls = _lookup("evaluator", evaluator_resolver, "fastrankbased" if evaluator is None else evaluator)
     stopper_cls = _lookup("stopper", stopper_resolver, stopper)
     training = dict(training_kwargs or {}) | ({} if epochs is None else {"num_epochs": epochs})
     try:

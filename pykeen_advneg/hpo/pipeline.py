@@ -118,6 +118,7 @@ def hpo_pipeline(
       parameter out of the search;
     - early stopping and pruning look at the study's ``metric``; pruning needs ``stopper="early"``, as in PyKEEN;
     - trial ``n`` has the random seed ``random_seed + n``, and the search of Optuna's sampler has ``random_seed``;
+    - the default evaluator is ``fastrankbased``, which gives the values of PyKEEN's ``rankbased``;
     - the stopper is part of the exported experiment, since the result is that of the best epoch;
     - no argument is changed; each trial trains with copies of all dictionaries and lists;
     - what cannot work is found before the first trial.
