@@ -33,6 +33,7 @@ from pykeen_advneg.benchmark import (
     memory,
     picture,
     probes,
+    ranks,
     reaching,
     records,
     report,
@@ -532,6 +533,27 @@ def test_a_process_which_fails_says_why() -> None:
     probe.task["work"] = {**probe.task["work"], "loss": "no-such-loss"}  # type: ignore[dict-item]
     with pytest.raises(RuntimeError, match=r"the process which trains failed: .*no-such-loss"):
         probe.measure(0)
+
+
+# Ranks
+
+
+@pytest.mark.slow
+def test_two_ranks_share_batch_and_threads() -> None:
+    own = tiny(models=("distmult",), threads=2)
+    (job,) = ranks.rank_jobs(own, num_entities=50)
+    assert [probe.arm for probe in job] == ["1 rank", "2 ranks"]
+    assert [probe.setup["threads_per_rank"] for probe in job] == [2, 1]
+    assert job[0].case == job[1].case
+    two = job[1]
+    assert isinstance(two, ranks.RanksProbe)
+    two.num_steps = 6
+    sample = two.measure(0)
+    assert sample.details["steps"] == 6 - steps.SKIPPED
+    assert sample.value == pytest.approx(1e3 * own.batch_size / sample.details["ms a step"])
+    two.task["work"] = {**two.task["work"], "loss": "no-such-loss"}  # type: ignore[dict-item]
+    with pytest.raises(RuntimeError, match=r"a rank failed: .*no-such-loss"):
+        two.measure(0)
 
 
 # Time to an MRR

@@ -26,6 +26,7 @@ _LABELS: Mapping[str, str] = {
     "evaluation": "{model}",
     "filter": "",
     "memory": "{model}, {entities:,} entities",
+    "ranks": "{model}",
     "time-to-mrr": "{model}, {negatives} negatives",
 }
 

@@ -21,6 +21,7 @@ _BASES: Mapping[str, Sequence[str]] = {
     "kbgan": ("stock", "unshared", "shared"),
     "emu": ("shared", "unshared"),
     "mmrns": ("unshared",),
+    "ranks": ("1 rank",),
     "roofline": ("SGEMM",),
     "machine": (),
 }

@@ -25,6 +25,7 @@ from .graphs import Graph
 from .machine import facts, peaks
 from .memory import memory_jobs
 from .probes import Probe, interleave
+from .ranks import rank_jobs
 from .reaching import reach_jobs
 from .records import FILE, Measurement, measurements
 from .report import markdown, sections, table
@@ -114,6 +115,7 @@ def jobs(kind: str, settings: Settings, dataset: Dataset, graph: Graph) -> Itera
         "evaluation": lambda: evaluation_jobs(settings, dataset, graph),
         "filter": lambda: filter_jobs(settings, graph),
         "memory": lambda: memory_jobs(settings),
+        "ranks": lambda: rank_jobs(settings, graph.num_entities),
         "time-to-mrr": lambda: reach_jobs(settings, dataset, graph),
     }
     return makers[kind]()

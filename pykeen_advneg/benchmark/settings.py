@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "evaluation": "Filtered evaluation of the validation triples.",
     "filter": "The filterer 'exact' beside PyKEEN's 'bloom', on the same negatives.",
     "memory": "The peak memory of training on a large graph, each time in a process of its own.",
+    "ranks": "Positives a second of one and of two processes which share each batch and the threads.",
     "time-to-mrr": "Seconds of training until a validation MRR is reached.",
 }
 
