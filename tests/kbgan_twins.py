@@ -51,10 +51,18 @@ def tables(model: ERModel[Any, Any, Any]) -> list[nn.Parameter]:
 
 
 def fix_candidates(
-    sampler: KBGANNegativeSampler, monkeypatch: pytest.MonkeyPatch, ids: torch.Tensor, column: torch.Tensor = COLUMN
+    sampler: KBGANNegativeSampler,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: torch.Tensor,
+    column: torch.Tensor = COLUMN,
+    chunk_size: int = 1,
 ) -> None:
-    """Let a sampler always have the same candidates."""
-    monkeypatch.setattr(sampler, "_draw_candidates", lambda positives, num: Negatives(positives, ids, column))
+    """Let a sampler always have the same candidates, the last ones where it asks for fewer."""
+
+    def draw(positives: torch.Tensor, num: int) -> Negatives:
+        return Negatives(positives, ids[:, -num:], column, chunk_size=chunk_size)
+
+    monkeypatch.setattr(sampler, "_draw_candidates", draw)
 
 
 def distmult(entities: torch.Tensor, relations: torch.Tensor, h: int, r: int, t: int) -> torch.Tensor:

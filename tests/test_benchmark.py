@@ -289,13 +289,14 @@ def test_arms_differ_in_what_they_should() -> None:
     assert (engine.training_loop, engine.negative_sampler, engine.optimizer) == ("adversarial", "shared", "rowadam")
     assert (stock.optimizer_kwargs, engine.optimizer_kwargs) == ({"lr": 0.5}, {})
     assert engine.negative_sampler_kwargs == {"num_negs_per_pos": 3, "chunk_size": 20}
-    names = ("stock", "shared", "unshared", "kbgan")
+    names = ("stock", "shared", "unshared", "kbgan", "kbgan-shared")
     by_name = {arm.name: arm for arm in arms.kbgan_arms(own)}
     assert tuple(by_name) == names
-    assert [by_name[name].negative_sampler for name in names] == ["basic", "shared", "basic", "kbgan"]
+    assert [by_name[name].negative_sampler for name in names] == ["basic", "shared", "basic", "kbgan", "kbgan"]
     assert {by_name[name].optimizer for name in names[1:]} == {"rowadam"}
-    assert [by_name[name].negative_sampler_kwargs.get("num_negs_per_pos") for name in names] == [20, 20, 20, None]
-    assert by_name["kbgan"].negative_sampler_kwargs["num_candidates"] == 20
+    assert [by_name[name].negative_sampler_kwargs.get("num_negs_per_pos") for name in names[:4]] == [20, 20, 20, None]
+    assert by_name["kbgan"].negative_sampler_kwargs == {"num_candidates": 20}
+    assert by_name["kbgan-shared"].negative_sampler_kwargs == {"num_candidates": 20, "chunk_size": 20}
 
 
 def test_arms_of_emu() -> None:

@@ -121,7 +121,7 @@ def test_masked_negatives_teach_nothing(monkeypatch: pytest.MonkeyPatch, rewards
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_warm_up(monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
-    """The step is the gradient of -log softmax of the positive among itself and all but the first candidate."""
+    """The step is the gradient of -log softmax of the positive among itself and one candidate less."""
     sampler = make_sampler(temperature=temperature)
     fix_candidates(sampler, monkeypatch, CANDIDATES)
     start = [table.detach().clone().requires_grad_() for table in tables(sampler.generator)]
@@ -133,6 +133,37 @@ def test_warm_up(monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
     sampler.warm_up(POSITIVES)
     for before, table, gradient in zip(start, tables(sampler.generator), torch.autograd.grad(loss, start), strict=True):
         torch.testing.assert_close(before.detach() - table.detach(), gradient)
+
+
+@pytest.mark.parametrize("act", ["warm_up", "learn"])
+def test_shared_candidates_are_those_of_each_positive(act: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two positives with one row of candidates, and one with another: as if each had its own."""
+    shared, drawn = CANDIDATES[:2], torch.tensor([[2], [0], [1]])
+    steps = []
+    for ids, chunk_size in ((shared, 2), (shared[[0, 0, 1]], 1)):
+        sampler = make_sampler()
+        fix_candidates(sampler, monkeypatch, ids, chunk_size=chunk_size)
+        monkeypatch.setattr(torch, "multinomial", lambda *_, **__: drawn)
+        if act == "warm_up":
+            sampler.warm_up(POSITIVES)
+        else:
+            negatives = sampler.propose(POSITIVES)
+            torch.testing.assert_close(negatives.ids, shared[[0, 0, 1]].gather(1, drawn))
+            rewards = torch.tensor([[0.3], [-1.0], [2.0]], dtype=torch.double)
+            sampler.learn(negatives, Scores(rewards, rewards))
+        steps.append(flat([table.detach() for table in tables(sampler.generator)]))
+    assert (steps[0] - flat([table.detach() for table in tables(make_sampler().generator)])).abs().max() > 0.01
+    torch.testing.assert_close(*steps)
+
+
+def test_candidates_of_a_chunk() -> None:
+    """What is drawn for a chunk comes from its own few candidates."""
+    positives = GRAPH.mapped_triples[:1].repeat(100, 1)
+    ids = make_sampler(num_candidates=2, chunk_size=30).propose(positives).ids.squeeze(1)
+    assert [len(chunk.unique()) for chunk in ids.split(30)] == [2, 2, 2, 2]
+    assert len(ids.unique()) > 2
+    whole = make_sampler(num_candidates=2, chunk_size=None).propose(positives).ids
+    assert len(whole.unique()) == 2
 
 
 def test_known_triples_are_never_drawn() -> None:

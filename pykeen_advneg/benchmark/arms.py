@@ -170,7 +170,7 @@ def engine(settings: Settings, negatives: int) -> Arm:
 def kbgan_arms(settings: Settings) -> list[Arm]:
     """Make the arms with 20 candidates: uniform in PyKEEN's loop; uniform, shared and KBGAN in this package's loop.
 
-    The latter three have the same optimizer.
+    All but the first have the same optimizer.
 
     :param settings: the settings
 
@@ -186,7 +186,10 @@ def kbgan_arms(settings: Settings) -> list[Arm]:
         negative_sampler_kwargs={"num_candidates": CANDIDATES},
         scores_per_positive=CANDIDATES + 2,
     )
-    return [replace(stock(settings, CANDIDATES), optimizer="adam", optimizer_kwargs={}), base, unshared, kbgan]
+    pooled = {"num_candidates": CANDIDATES, "chunk_size": settings.chunk_size}
+    in_chunks = replace(kbgan, name="kbgan-shared", negative_sampler_kwargs=pooled)
+    original = replace(stock(settings, CANDIDATES), optimizer="adam", optimizer_kwargs={})
+    return [original, base, unshared, kbgan, in_chunks]
 
 
 def emu_arms(settings: Settings, negatives: int) -> list[Arm]:

@@ -12,11 +12,15 @@ from class_resolver.contrib.torch import optimizer_resolver
 from pykeen.models import ERModel, Model, model_resolver
 from pykeen.triples import KGInfo
 from pykeen.utils import NoRandomSeedNecessary
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from ..checkpoint import load_weights
 from ..errors import ConfigurationError
 from ..initializers import factor_normal_
+
+#: whose steps over whole tables PyTorch has in one kernel, unless another implementation is asked for
+_FUSED = {Adam, AdamW}
+_IMPLEMENTATIONS = {"fused", "foreach", "capturable", "differentiable"}
 
 __all__ = ["PAPER_GENERATORS", "make_generator", "make_optimizer"]
 
@@ -104,6 +108,8 @@ def make_optimizer(optimizer: HintOrType[Optimizer], kwargs: OptionalKwargs, gen
     """
     arguments = {"lr": 1e-3, "weight_decay": 1e-3, **(kwargs or {})}
     try:
+        if optimizer_resolver.lookup(optimizer) in _FUSED and not _IMPLEMENTATIONS & arguments.keys():
+            arguments["fused"] = True
         return optimizer_resolver.make(optimizer, arguments, params=generator.get_grad_params())
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(

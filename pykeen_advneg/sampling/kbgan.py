@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -13,7 +13,7 @@ from docdata import parse_docdata
 from pykeen.models import Model
 from pykeen.sampling.filtering import Filterer
 from pykeen.triples import KGInfo
-from pykeen.typing import COLUMN_HEAD, COLUMN_TAIL, BoolTensor, FloatTensor, LongTensor, MappedTriples
+from pykeen.typing import BoolTensor, FloatTensor, LongTensor, MappedTriples
 from torch.optim import Optimizer
 
 from ..errors import ConfigurationError, NonFiniteSamplerError
@@ -88,7 +88,9 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
     which is the same in distribution. As there, candidates are not filtered unless ``filtered=True`` (then a known
     triple is never drawn), and they may hold the true entity.
 
-    **Chosen here:** ``num_negs_per_pos`` above 1 (independent draws from the same candidates; the paper has 1), the
+    **Chosen here:** ``num_negs_per_pos`` above 1 (independent draws from the same candidates; the paper has 1);
+    ``chunk_size`` above 1 (positives share candidates, so that their scores are products of matrices; the distribution
+    of each negative is the same, but those of a chunk are no longer independent of each other); the
     policies of side and baseline besides the paper's, generators besides DistMult and ComplEx. ``weight_decay`` is
     $\lambda$ over the number of batches in the paper: 0.01 for FB15k-237, 0.001 for WN18 and WN18RR. The default
     optimizer has 0.001. It acts on sums over the batch, so that another number of batches wants another value.
@@ -130,6 +132,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         generator_optimizer_kwargs: OptionalKwargs = None,
         generator_warm_start: str | Path | None = None,
         num_candidates: int | None = None,
+        chunk_size: int | None = 1,
         temperature: float = 1.0,
         side: Side = "bernoulli",
         baseline: Baseline = "epoch",
@@ -151,6 +154,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
         :param generator_warm_start: a file with the state dictionary of a pre-trained generator
         :param num_candidates: $N_s$, the number of candidates of each positive; if None, 20 as in the paper, or as many
             as there are entities
+        :param chunk_size: how many positives share their candidates; 1 as in the paper; None: the whole batch
         :param temperature: $\tau$, by which the generator's scores are divided
         :param side: which side is corrupted: ``bernoulli`` as in the paper, ``uniform``, ``head``, ``tail``
         :param baseline: the mean reward of the previous ``epoch`` as in the paper (0 in the first), a ``moving``
@@ -180,11 +184,14 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
             raise ConfigurationError(
                 f"num_candidates={num_candidates} exceeds the {self.num_entities} entities; lower it."
             )
+        if chunk_size is not None:
+            whole_at_least("chunk_size", chunk_size, 1)
         if not 0 < temperature < float("inf"):
             raise ConfigurationError(f"temperature={temperature} must be positive and finite; 1.0 is the paper's.")
         if baseline not in get_args(Baseline):
             raise ConfigurationError(f"baseline={baseline!r} is none of {get_args(Baseline)}.")
         self.num_candidates = num_candidates
+        self.chunk_size = chunk_size
         self.temperature = temperature
         self.baseline = baseline
         self.register_buffer("corrupt_head_probability", head_probability(side, mapped_triples, self.num_relations))
@@ -221,24 +228,25 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
             self.generator.collect_regularization_term(),
         )
         mask = None if candidates.mask is None else candidates.mask.gather(1, drawn)
-        return Negatives(positives, candidates.ids.gather(1, drawn), candidates.column, mask)
+        return Negatives(positives, candidates.dense_ids.gather(1, drawn), candidates.column, mask)
 
     def _draw_candidates(self, positives: LongTensor, num: int) -> Negatives:
-        shape = (len(positives), num)
-        ids = torch.randint(self.num_entities, shape, device=positives.device)
+        chunk_size = max(1, min(self.chunk_size or len(positives), len(positives)))
+        ids = torch.randint(self.num_entities, (-(-len(positives) // chunk_size), num), device=positives.device)
         column = draw_columns(self.corrupt_head_probability, positives[:, 1])
-        candidates = Negatives(positives, ids, column)
-        if self.filterer is None:
-            return candidates
-        return Negatives(positives, ids, column, mask=self.filterer(candidates.triples))
+        candidates = Negatives(positives, ids, column, chunk_size=chunk_size)
+        return candidates if self.filterer is None else replace(candidates, mask=self.filterer(candidates.triples))
 
-    def _logits(self, candidates: Negatives) -> FloatTensor:
-        scores = self.scorer.negatives(candidates) / self.temperature
+    def _check(self, scores: FloatTensor) -> FloatTensor:
         if not bool(torch.isfinite(scores.sum())):
             raise NonFiniteSamplerError(
                 "The generator of KBGANNegativeSampler gives scores which are not finite. Lower the learning rate in "
                 "generator_optimizer_kwargs, or raise its weight_decay."
             )
+        return scores
+
+    def _logits(self, candidates: Negatives) -> FloatTensor:
+        scores = self._check(self.scorer.negatives(candidates)) / self.temperature
         if candidates.mask is None:
             return scores
         # a row without any valid candidate keeps its logits: the draw is masked in the result
@@ -285,15 +293,11 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
 
         :param positives: shape: ``(b, 3)``
         """
-        candidates = self._draw_candidates(positives, self.num_candidates)
-        true_ids = torch.where(
-            candidates.column == COLUMN_HEAD, positives[:, [COLUMN_HEAD]], positives[:, [COLUMN_TAIL]]
-        )
-        ids = torch.cat([true_ids, candidates.ids[:, 1:]], dim=1)
-        mask = candidates.mask
-        if mask is not None:
-            mask = torch.cat([torch.ones_like(true_ids, dtype=torch.bool), mask[:, 1:]], dim=1)
-        scores = self._logits(Negatives(positives, ids, candidates.column, mask)) * self.temperature
+        candidates = self._draw_candidates(positives, self.num_candidates - 1)
+        own, others = map(self._check, self.scorer.both(candidates))
+        if candidates.mask is not None:
+            others = others.masked_fill(~candidates.mask, -torch.inf)
+        scores = torch.cat([own, others], dim=1)
         loss = -scores.log_softmax(dim=-1)[:, 0].sum() + self.generator.collect_regularization_term()
         self.step(loss, self.optimizer)
         self.generator.post_parameter_update()
