@@ -92,6 +92,19 @@ def test_curves_go_on_from_the_pre_training(report: ModuleType, tmp_path: Path) 
     source = tmp_path / "runs.jsonl"
     runs = [line("pretrained", 0, 0.2, epochs=6), line("bernoulli", 0, 0.3)]
     source.write_text("".join(json.dumps(each) + "\n" for each in runs))
-    frame = report.curves(report.read(source), pretraining=6)
+    frame = report.curves(report.read(source))
     points = frame[frame["sampler"] == "+ Bernoulli"].set_index("epoch")["mrr"]
     assert points.to_dict() == pytest.approx({6: 0.206, 8: 0.302, 10: 0.304})
+
+
+def test_runs_which_stopped(report: ModuleType, tmp_path: Path) -> None:
+    """How often they were validated and when they end is read off the runs; the curve goes on from the best epoch."""
+    start = {**line("pretrained", 0, 0.2, epochs=6), "epochs_run": 6}
+    arm = {**line("bernoulli", 0, 0.21, epochs=6), "epochs": 50, "epochs_run": 6, "best_epoch": 2}
+    text = page(report, tmp_path, [start, arm])
+    assert "6 epochs of pre-training, then at most 50 of each arm" in text
+    assert "--epochs 50 --seeds 1 --every 2 --patience 2`" in text
+    assert "Epochs run: pre-trained 6, + Bernoulli 6." in text
+    assert "**2 of 4 runs are not finished:**" in text
+    drawn = report.curves(report.read(tmp_path / "kbgan" / "wn18rr.jsonl"))
+    assert drawn.loc[drawn["sampler"] == "+ Bernoulli", "epoch"].tolist() == [6, 8, 10, 12]
