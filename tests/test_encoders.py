@@ -202,6 +202,30 @@ def test_each_value_is_encoded_once_and_only_if_asked_for() -> None:
     assert seen["title"] == [2]
 
 
+def test_a_regularizer_sees_what_is_asked_for() -> None:
+    """Values alone ask for no entity: the mean of nothing would be no number, and end the training."""
+    kwargs = {"regularizer": "lp", "regularizer_kwargs": {"weight": 1.0, "p": 2.0, "normalize": True}}
+    made = representation(entity_kwargs=kwargs, encoders_kwargs={"age": kwargs})
+    assert not made.encodes_jointly
+    assert not representation(encoders_kwargs={"age": kwargs}).encodes_jointly
+    entities, ages = made.entities, made.encoders[0]
+    age = torch.tensor(FACTORY.value_ranges["age"][:2])
+    made(age)
+    made(age[:0])
+    assert float(entities.regularizer.term.detach()) == 0
+    assert float(ages.regularizer.term.detach()) > 0
+    made(torch.tensor([0]))
+    assert 0 < float(entities.regularizer.term.detach()) < float("inf")
+
+
+def test_an_encoder_may_normalize() -> None:
+    """In a batch as for all values."""
+    made = representation(encoders_kwargs={"age": {"normalizer": torch.nn.functional.normalize}})
+    ids = torch.tensor([[0, *FACTORY.value_ranges["age"][:3]]])
+    assert torch.allclose(made(ids), made()[ids], atol=1e-6)
+    assert torch.allclose(made(ids)[0, 1:].norm(dim=-1), torch.ones(3), atol=1e-5)
+
+
 def test_kept_values_follow_the_weights() -> None:
     made = representation().eval()
     with torch.inference_mode():
@@ -262,8 +286,11 @@ def test_a_batch_encodes_a_value_once(interaction: str) -> None:
     kwargs = {"regularizer": "powersum", "regularizer_kwargs": {"weight": 1.0, "p": 2.0}}
     regularized = MKBE(triples_factory=FACTORY, embedding_dim=8, entity_kwargs=kwargs, random_seed=0)
     assert not regularized.entity_representations[0].encodes_jointly
-    positive, negative = Scorer(model).both(negatives)
-    assert torch.allclose(negative, model.score_hrt(negatives.triples.view(-1, 3)).view(negative.shape), atol=1e-5)
+    positive, negative = Scorer(regularized).both(negatives)
+    assert torch.allclose(positive, regularized.score_hrt(negatives.positives), atol=1e-5)
+    assert torch.allclose(
+        negative, regularized.score_hrt(negatives.triples.view(-1, 3)).view(negative.shape), atol=1e-5
+    )
 
 
 def test_all_weights_are_drawn_anew() -> None:
