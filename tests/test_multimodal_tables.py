@@ -16,6 +16,7 @@ from PIL import Image
 from pykeen.triples import LCWAInstances
 
 from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.multimodal.attributes import distinct
 from pykeen_advneg.multimodal.factory import MultimodalTriplesFactory
 from pykeen_advneg.multimodal.tables import Tables
 
@@ -71,6 +72,16 @@ def test_numbers_survive(numbers: list[float]) -> None:
     back = {int(h): attribute.values[int(t) - attribute.start].item() for h, _, t in factory.of_attribute("x")}
     assert back == {factory.entity_to_id[e]: n for e, n in zip(entities, numbers, strict=True)}
     assert len(attribute) == len(set(numbers))
+
+
+def test_equal_numbers_have_no_deviation() -> None:
+    """What rounding leaves of it is no unit: of 1,000 times 0.1, and one which is held out."""
+    equal = distinct("age", "numeric", 0, [0.1] * 1000, [2.0])
+    assert np.std([0.1] * 1000) > 0
+    assert equal.std == 1.0
+    assert equal.z_scores.flatten().tolist() == pytest.approx([0.0, 1.9])
+    small = distinct("mass", "numeric", 0, [1e-30, 3e-30], [])
+    assert small.std == pytest.approx(1e-30), "small numbers which differ do"
 
 
 def test_dates_become_days() -> None:

@@ -17,6 +17,9 @@ from .tables import Kind
 
 __all__ = ["Attribute", "distinct", "picture_key"]
 
+#: a standard deviation which is smaller than this share of the numbers is none
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
@@ -151,7 +154,10 @@ def distinct(name: str, kind: Kind, start: int, training: Sequence[Any], others:
         numbers = np.asarray(training, dtype=np.float64)
         values = np.unique(np.concatenate([numbers, np.asarray(others, dtype=np.float64)]))
         std = float(numbers.std())
-        return Attribute(name, kind, start, torch.from_numpy(values), (), float(numbers.mean()), std or 1.0)
+        # equal numbers deviate from their mean by what is rounded
+        is_constant = std <= _ROUNDING * float(np.abs(numbers).max())
+        mean, std = float(numbers.mean()), 1.0 if is_constant else std
+        return Attribute(name, kind, start, torch.from_numpy(values), (), mean, std)
     if kind != "images":
         return Attribute(name, kind, start, None, tuple(sorted({*training, *others})))
     unique = {picture_key(value): value for value in (*training, *others)}
