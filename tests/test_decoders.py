@@ -98,6 +98,25 @@ def test_texts() -> None:
     )
 
 
+@pytest.mark.slow
+def test_texts_are_those_of_their_entities() -> None:
+    x, new = embeddings(64), embeddings(40, seed=1)
+    texts = ["red dog" if sign else "blue cat" for sign in x[:, 0] > 0]
+    decoder = text_decoder()
+    rates = {"critic_lr": 1e-3, "generator_lr": 1e-3, "clamp": 0.1}
+    decoder.fit(x, texts, use_tqdm=False, epochs=20, batch_size=16, **rates)
+    made = decoder.sample(new)
+    wanted = ["red dog" if sign else "blue cat" for sign in new[:, 0] > 0]
+    assert sum(a == b for a, b in zip(made, wanted, strict=True)) >= 32
+
+
+def test_words_which_are_not_known_are_not_written() -> None:
+    decoder = text_decoder(max_words=6)
+    decoder.fit(embeddings(36), TEXTS, use_tqdm=False, epochs=8, batch_size=12)
+    assert decoder.settings["tokens"] == ["<pad>", "<oov>", "<sos>", "<eos>", "sleeps", "the"]
+    assert {word for text in decoder.sample(embeddings(9, seed=1)) for word in text.split()} <= {"the", "sleeps"}
+
+
 def test_codes_lie_on_the_sphere() -> None:
     decoder = text_decoder(tokens=["<pad>", "<oov>", "<sos>", "<eos>", "a", "b"])
     tokens = torch.tensor([[4, 5, 3], [4, 3, 0]])
@@ -151,6 +170,11 @@ def test_turns_by_hand() -> None:
     players.generate(batch[2])
     moved = {name.split(".")[0] for name, p in decoder.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"generator"}
+    # both go downhill: the generator makes codes which the critic takes for true ones, the critic tells them apart
+    opinions = [players.generate(batch[2]) for _ in range(20)]
+    assert opinions[-1] < opinions[0]
+    losses = [players.criticize(*batch) for _ in range(20)]
+    assert losses[-1] < losses[0]
 
 
 def pictures(n: int) -> torch.Tensor:
@@ -168,6 +192,9 @@ def test_pictures() -> None:
     assert made.shape == true.shape
     assert made.dtype == torch.uint8
     assert torch.equal(made, decoder.sample(x))
+    assert decoder.sample(x, batch_size=5).shape == true.shape
+    with pytest.raises(ConfigurationError, match="beyond -1 and 1"):
+        decoder.fit(x, true.float(), use_tqdm=False)
     assert 0 <= float(decoder.balance) <= 1
     with pytest.raises(ConfigurationError, match="bring them to"):
         decoder.fit(x, true[:, :, :4], use_tqdm=False)
@@ -266,6 +293,8 @@ def test_divergence() -> None:
     ):
         with pytest.raises(DivergenceError, match="has diverged"):
             decoder.fit(x, targets, use_tqdm=False, epochs=1)
+    with pytest.raises(DivergenceError, match="'text' has diverged"):
+        text_decoder().fit(x, [*TEXTS, *TEXTS[:4]], use_tqdm=False, epochs=2, batch_size=8, lr=1e38)
 
 
 def test_what_does_not_fit() -> None:
@@ -274,6 +303,16 @@ def test_what_does_not_fit() -> None:
         decoder.fit(embeddings(3), torch.zeros(3), use_tqdm=False)
     with pytest.raises(ConfigurationError, match="not finite"):
         decoder.fit(embeddings(20) / 0, torch.zeros(20), use_tqdm=False)
+    every: list[tuple[EntityDecoder, Any]] = [
+        (decoder, torch.zeros(20)),
+        (text_decoder(), TEXTS[:20]),
+        (ImageDecoder(embedding_dim=D, image_size=8, width=4), pictures(20)),
+    ]
+    for each, targets in every:
+        with pytest.raises(ConfigurationError, match="batch_size=1 "):
+            each.fit(embeddings(20), targets, use_tqdm=False, batch_size=1)
+        with pytest.raises(ConfigurationError, match="epochs=0 "):
+            each.fit(embeddings(20), targets, use_tqdm=False, epochs=0)
     with pytest.raises(ConfigurationError, match="unconditional"):
         text_decoder(conditional=False)
     with pytest.raises(ConfigurationError, match="must be"):

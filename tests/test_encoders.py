@@ -70,8 +70,10 @@ def test_every_encoder(name: str, attribute: Attribute, kwargs: dict[str, Any]) 
     before = copy.deepcopy(encoder.state_dict())
     encoder.reset_parameters()
     changed = [key for key, value in encoder.state_dict().items() if not torch.equal(value, before[key])]
-    assert changed or all(float(v.std()) == 0 for v in before.values())
-    assert not any(key in {"rows", "tokens", "lengths", "maps"} for key in before), "data is no part of the state"
+    # latent semantics may come out otherwise elsewhere, and are kept; all else is drawn anew, or comes with the graph
+    data = {"rows"} if name == "sentence" else set()
+    assert set(changed) == set(before) - data
+    assert {"rows", "tokens", "lengths", "maps"} & set(before) == data
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])

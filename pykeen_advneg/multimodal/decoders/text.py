@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from ...errors import ConfigurationError
-from ..encoders.tokens import PAD, Vocabulary, words
-from .base import EntityDecoder, batches, check_finite, check_rows, seeded
+from ..encoders.tokens import PAD, UNKNOWN, Vocabulary, words
+from .base import EntityDecoder, batches, check_finite, check_rows, check_schedule, seeded
 
 __all__ = ["TextDecoder"]
 
@@ -171,6 +171,7 @@ class TextDecoder(EntityDecoder):
         *,
         seed: int = 0,
         use_tqdm: bool = True,
+        device: torch.device | str | None = None,
         epochs: int = 15,
         batch_size: int = 64,
         lr: float = 1.0,
@@ -187,6 +188,7 @@ class TextDecoder(EntityDecoder):
         :param targets: their texts
         :param seed: the seed of all that is random
         :param use_tqdm: whether progress is shown
+        :param device: where to train, and to stay; None: where it is
         :param epochs: how many
         :param batch_size: how many texts are in a batch
         :param lr: the learning rate of the autoencoder
@@ -199,15 +201,19 @@ class TextDecoder(EntityDecoder):
 
         :returns: the cross-entropy of a word in each epoch
 
+        :raises ConfigurationError: if there are too few texts, or if nothing would be trained
         :raises DivergenceError: if a loss is not finite
         """
         check_rows(self.name, embeddings, targets, 2)
-        embeddings = embeddings.detach()
+        check_schedule(self.name, epochs, batch_size)
+        embeddings = embeddings.detach().to(self.to(device).device)
         vocabulary = Vocabulary(targets, _split, self.max_length + 1, self.settings["max_words"], _SPECIAL)
         tokens, lengths = vocabulary.encode(targets)
+        tokens = tokens.to(self.device)
         with seeded(seed) as generator:
             self.settings = {**self.settings, "tokens": list(vocabulary.tokens)}
             self._build(len(vocabulary))
+            self.to(self.device)
             players = _Players(self, lr, critic_lr, generator_lr, clamp, adversarial_scale)
             losses, rounds, step = [], 1, 0
             for epoch in tqdm(range(1, epochs + 1), desc="decoder text", unit="epoch", disable=not use_tqdm):
@@ -239,7 +245,7 @@ class TextDecoder(EntityDecoder):
         """
         self.eval()
         with seeded(seed):
-            return self.write_freely(self.generate_codes(embeddings), temperature)
+            return self.write_freely(self.generate_codes(embeddings.to(self.device)), temperature)
 
     @torch.no_grad()
     def write_freely(self, codes: FloatTensor, temperature: float = 0.0) -> list[str]:
@@ -258,7 +264,7 @@ class TextDecoder(EntityDecoder):
             output, state = self.writer(x, state)
             logits = self.output(output[:, 0])
             # what is no word of a text is not written
-            logits[:, [PAD, START]] = -torch.inf
+            logits[:, [PAD, UNKNOWN, START]] = -torch.inf
             if temperature:
                 word = (logits / temperature).softmax(dim=-1).multinomial(1).squeeze(-1)
             else:

@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from ...errors import ConfigurationError
-from .base import EntityDecoder, batches, check_finite, check_rows, seeded
+from .base import EntityDecoder, batches, check_finite, check_rows, check_schedule, seeded
 
-__all__ = ["CategoricalDecoder", "MultiHotDecoder", "NumericDecoder", "Prediction"]
+__all__ = ["CategoricalDecoder", "MultiHotDecoder", "NumericDecoder", "Prediction", "check_alpha"]
 
 #: one tenth of the rows says when to stop, another how wide intervals are
 _SHARE = 10
@@ -35,6 +35,17 @@ class Prediction(NamedTuple):
 
     #: shape: ``(n,)``
     high: FloatTensor
+
+
+def check_alpha(alpha: float) -> None:
+    """Check how often an interval may miss the true number.
+
+    :param alpha: how often
+
+    :raises ConfigurationError: if it is impossible
+    """
+    if not 0 < alpha < 1:
+        raise ConfigurationError(f"alpha={alpha!r} must be greater than 0 and less than 1.")
 
 
 class _Perceptron(EntityDecoder):
@@ -73,6 +84,7 @@ class _Perceptron(EntityDecoder):
         *,
         seed: int = 0,
         use_tqdm: bool = True,
+        device: torch.device | str | None = None,
         epochs: int = 200,
         batch_size: int = 256,
         lr: float = 3e-3,
@@ -85,6 +97,7 @@ class _Perceptron(EntityDecoder):
         :param targets: their values
         :param seed: the seed of all that is random
         :param use_tqdm: whether progress is shown
+        :param device: where to train, and to stay; None: where it is
         :param epochs: how many at most
         :param batch_size: how many rows are in a batch
         :param lr: the learning rate of AdamW
@@ -93,10 +106,12 @@ class _Perceptron(EntityDecoder):
 
         :returns: the loss of each epoch on the rows which were held out
 
+        :raises ConfigurationError: if there are too few rows, or if nothing would be trained
         :raises DivergenceError: if a loss is not finite
         """
-        embeddings = embeddings.detach()
         check_rows(self.name, embeddings, targets, _LEAST)
+        check_schedule(self.name, epochs, batch_size)
+        embeddings = embeddings.detach().to(self.to(device).device)
         with seeded(seed) as generator:
             for module in self.layers:
                 if isinstance(module, nn.Linear):
@@ -105,7 +120,7 @@ class _Perceptron(EntityDecoder):
             share = max(1, len(order) // _SHARE)
             stopping, calibration, training = order[:share], order[share : 2 * share], order[2 * share :]
             self.standardize(embeddings[training])
-            wanted = self.prepare(targets)
+            wanted = self.prepare(targets).to(self.device)
             optimizer = torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay)
             best, state, losses = math.inf, copy.deepcopy(self.state_dict()), []
             waited = 0
@@ -139,9 +154,14 @@ class NumericDecoder(_Perceptron):
     Trained by the squared error of the standardised number. The paper's loss is its root mean squared error; sizes are
     not given there: one hidden layer of the width of the embedding [our choice].
 
-    The interval is that of split conformal prediction: on rows which took no part in training, the
+    The interval is that of split conformal prediction: on rows which took no part in training the decoder, the
     $\lceil (n + 1) (1 - \alpha) \rceil / n$ quantile of the absolute errors is its half width. It holds the true number
     with probability $1 - \alpha$ for entities drawn as those rows were, and is as wide for all of them.
+
+    **Which rows.** The model was trained with the numbers that :meth:`fit` gets, those of its calibrating tenth, too:
+    the embedding of an entity has seen its number. Of an entity without a number it has not, so that errors are larger
+    there, and the interval may hold less often than it says. :meth:`calibrate_held_out` takes numbers which the model
+    was not trained with, for which it holds.
     """
 
     name = "numeric"
@@ -157,6 +177,7 @@ class NumericDecoder(_Perceptron):
         hidden_dim: int | None = None,
         dropout: float = 0.1,
         num_residuals: int = 0,
+        held_out: bool = False,
     ) -> None:
         """Initialize the decoder.
 
@@ -166,8 +187,10 @@ class NumericDecoder(_Perceptron):
         :param hidden_dim: the width of the hidden layer; that of the embeddings if None
         :param dropout: the probability with which a hidden unit is dropped in training
         :param num_residuals: of how many rows the errors are known; set by training
+        :param held_out: whether the model was not trained with the numbers of these rows; set by calibration
         """
-        super().__init__(embedding_dim, 1, hidden_dim, dropout, mean=mean, std=std, num_residuals=num_residuals)
+        calibration = {"num_residuals": num_residuals, "held_out": held_out}
+        super().__init__(embedding_dim, 1, hidden_dim, dropout, mean=mean, std=std, **calibration)
         self.register_buffer("residuals", torch.zeros(num_residuals))
 
     @override
@@ -182,7 +205,21 @@ class NumericDecoder(_Perceptron):
     @override
     def calibrate(self, embeddings: FloatTensor, targets: FloatTensor) -> None:
         self.residuals = (self(embeddings).squeeze(-1) - targets).abs().sort().values * self.settings["std"]
-        self.settings = {**self.settings, "num_residuals": len(self.residuals)}
+        self.settings = {**self.settings, "num_residuals": len(self.residuals), "held_out": False}
+
+    @torch.no_grad()
+    def calibrate_held_out(self, embeddings: FloatTensor, targets: FloatTensor) -> None:
+        """Learn how far off predictions are for numbers which the model was not trained with.
+
+        :param embeddings: of entities whose number the model has not seen, shape: ``(n, d)``
+        :param targets: their numbers
+
+        :raises ConfigurationError: if there are none
+        """
+        check_rows(self.name, embeddings, targets, 1)
+        self.eval()
+        self.calibrate(embeddings.to(self.device), self.prepare(targets).to(self.device))
+        self.settings = {**self.settings, "held_out": True}
 
     @torch.no_grad()
     def predict(self, embeddings: FloatTensor, alpha: float = 0.1) -> Prediction:
@@ -195,12 +232,11 @@ class NumericDecoder(_Perceptron):
 
         :raises ConfigurationError: if ``alpha`` is impossible
         """
-        if not 0 < alpha < 1:
-            raise ConfigurationError(f"alpha={alpha!r} must be greater than 0 and less than 1.")
+        check_alpha(alpha)
         self.eval()
-        value = self(embeddings).squeeze(-1) * self.settings["std"] + self.settings["mean"]
+        value = (self(embeddings.to(self.device)).squeeze(-1) * self.settings["std"] + self.settings["mean"]).cpu()
         place = math.ceil((len(self.residuals) + 1) * (1 - alpha))
-        half = self.residuals[place - 1] if place <= len(self.residuals) else value.new_tensor(math.inf)
+        half = self.residuals[place - 1].cpu() if place <= len(self.residuals) else value.new_tensor(math.inf)
         return Prediction(value, value - half, value + half)
 
 
@@ -238,7 +274,7 @@ class CategoricalDecoder(_Perceptron):
         :returns: the probabilities of the categories, shape: ``(n, c)``
         """
         self.eval()
-        probabilities: FloatTensor = self(embeddings).softmax(dim=-1)
+        probabilities: FloatTensor = self(embeddings.to(self.device)).softmax(dim=-1).cpu()
         return probabilities
 
 
@@ -276,5 +312,5 @@ class MultiHotDecoder(_Perceptron):
         :returns: the probability of each label, shape: ``(n, w)``
         """
         self.eval()
-        probabilities: FloatTensor = self(embeddings).sigmoid()
+        probabilities: FloatTensor = self(embeddings.to(self.device)).sigmoid().cpu()
         return probabilities

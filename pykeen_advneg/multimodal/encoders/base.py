@@ -21,7 +21,8 @@ __all__ = ["ValueEncoder", "check_kind", "mlp"]
 class ValueEncoder(Representation, ABC):
     """Represents the values of one attribute; value $i$ is that at position $i$ of the attribute.
 
-    What the values are is in buffers, which are no part of ``state_dict()``: they come with the graph.
+    What the values are is in buffers, which are no part of ``state_dict()``: they come with the graph. Only what
+    another method has made of them is (:class:`~pykeen_advneg.multimodal.encoders.SentenceEncoder`).
     """
 
     def __init__(self, *, attribute: Attribute, shape: int, **kwargs: Any) -> None:

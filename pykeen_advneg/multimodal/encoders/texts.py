@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from class_resolver import HintOrType
@@ -166,8 +166,11 @@ class SentenceEncoder(FeatureEncoder):
     """A vector for each text by a sentence encoder which is not trained, and a layer on top.
 
     Without an encoder of yours, the vectors are those of latent semantic analysis (TF-IDF of words and pairs of words,
-    truncated singular value decomposition) of the texts of the attribute: no weights to download, no word order.
+    truncated singular value decomposition) of the texts of the attribute: no weights to download, no word order. The
+    vectors are saved with the weights.
     """
+
+    keeps_rows: ClassVar[bool] = True
 
     def __init__(
         self,

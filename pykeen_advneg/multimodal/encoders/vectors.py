@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from class_resolver import HintOrType
 from pykeen.nn.representation import Embedding
@@ -22,6 +22,9 @@ class _MatrixEncoder(ValueEncoder):
 
     rows: FloatTensor
 
+    #: whether the rows are saved with the weights, since to compute them again may give others
+    keeps_rows: ClassVar[bool] = False
+
     def __init__(
         self,
         attribute: Attribute,
@@ -33,7 +36,7 @@ class _MatrixEncoder(ValueEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(attribute=attribute, shape=shape, **kwargs)
-        self.register_buffer("rows", rows.float(), persistent=False)
+        self.register_buffer("rows", rows.float(), persistent=self.keeps_rows)
         self.layers = mlp(rows.shape[1], shape, num_layers, activation, dropout=dropout)
 
     @override
