@@ -112,7 +112,7 @@ def test_texts_are_those_of_their_entities() -> None:
 
 def test_words_which_are_not_known_are_not_written() -> None:
     decoder = text_decoder(max_words=6)
-    decoder.fit(embeddings(36), TEXTS, use_tqdm=False, epochs=8, batch_size=12)
+    decoder.fit(embeddings(36), TEXTS, use_tqdm=False, epochs=4, batch_size=12)
     assert decoder.settings["tokens"] == ["<pad>", "<oov>", "<sos>", "<eos>", "sleeps", "the"]
     assert {word for text in decoder.sample(embeddings(9, seed=1)) for word in text.split()} <= {"the", "sleeps"}
 
@@ -202,6 +202,20 @@ def test_pictures() -> None:
         ImageDecoder(embedding_dim=D, image_size=20)
     full = ImageDecoder(embedding_dim=D, width=4)
     assert full.sample(x[:2]).shape == (2, 3, 64, 64)
+
+
+@pytest.mark.slow
+def test_pictures_are_those_of_their_entities() -> None:
+    """By the likeness to the true picture alone, the generator learns what the condition tells."""
+    torch.manual_seed(0)
+    decoder = ImageDecoder(embedding_dim=D, image_size=8, width=8, code_dim=4, condition_dim=8)
+    x, true = embeddings(32), pictures(32).float() / 127.5 - 1
+    still = torch.optim.SGD(decoder.painter.parameters(), lr=0.0)
+    painter = torch.optim.Adam(decoder.generator.parameters(), lr=2e-3)
+    for _ in range(100):
+        decoder._step(true, x, still, painter, likeness=1.0)
+    made, bright = decoder.sample(x).float(), x[:, 0] > 0
+    assert float(made[bright].mean()) > float(made[~bright].mean()) + 60
 
 
 def test_losses_of_began_by_hand() -> None:

@@ -109,6 +109,44 @@ def test_pictures_from_files(tmp_path: Path) -> None:
     assert pixels[0, :, 0, 0].tolist() == [255, 0, 0]
 
 
+def test_colours_come_first() -> None:
+    bad = np.zeros((64, 48, 3))
+    for array in (bad, bad.astype(np.uint8), np.zeros((2, 2, 3), dtype=np.uint8)):
+        with pytest.raises(ConfigurationError, match="height, width, channels"):
+            make(LINKS, images=values([("a", "photo", array)]))
+    for array in (np.zeros((3, 64, 48)), np.zeros((512, 3, 3)), np.zeros((3, 64, 3), dtype=np.uint8)):
+        assert make(LINKS, images=values([("a", "photo", array)])).attributes["photo"].values.shape[1:] == array.shape
+
+
+def test_which_values_are_those_of_training(tmp_path: Path) -> None:
+    training = Tables(
+        LINKS,
+        numeric=values([("a", "age", 3), ("b", "age", 1)]),
+        multi_hot=values([("a", "genre", "war"), ("b", "genre", "drama")]),
+        text=values([("a", "title", "x"), ("b", "title", "z")]),
+        images=values([("a", "photo", np.zeros(2)), ("b", "photo", np.ones(2))]),
+    )
+    other = Tables(
+        numeric=values([("c", "age", 2)]),
+        multi_hot=values([("c", "genre", "war"), ("c", "genre", "drama")]),
+        text=values([("c", "title", "y")]),
+        images=values([("c", "photo", np.full(2, 9.0))]),
+    )
+    factory = MultimodalTriplesFactory.from_tables(
+        **{name: getattr(training, name) for name in training.given()}, others=[other]
+    )
+    loaded = MultimodalTriplesFactory.from_path_binary(factory.to_path_binary(tmp_path / "graph"))
+    for attributes in (factory.attributes, loaded.attributes):
+        assert attributes["age"].training_positions.tolist() == [0, 2]
+        assert attributes["title"].training_positions.tolist() == [0, 2]
+        # drama, war; drama and war at once is none of training
+        assert [attributes["genre"].show(i) for i in attributes["genre"].training_positions.tolist()] == [
+            "war",
+            "drama",
+        ]
+        assert attributes["photo"].training_positions.tolist() == [0, 1]
+
+
 def test_files_are_frames(tmp_path: Path) -> None:
     LINKS.to_csv(tmp_path / "links.tsv", sep="\t", index=False, header=False)
     values([("a", "height", 1.5)]).to_csv(tmp_path / "numbers.tsv.gz", sep="\t", index=False)

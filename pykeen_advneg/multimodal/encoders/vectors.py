@@ -106,7 +106,7 @@ class MultiHotEncoder(_MatrixEncoder):
 class FeatureEncoder(_MatrixEncoder):
     """A multi-layer perceptron on vectors which some other network has computed, e.g., of pictures.
 
-    They are standardised first, component by component, over all distinct values.
+    They are standardised first, component by component, by mean and deviation of the distinct values of training.
     """
 
     def __init__(
@@ -142,8 +142,9 @@ class FeatureEncoder(_MatrixEncoder):
                 f"the shape {found}; flatten them, or choose 'featuremap' or 'picture'."
             )
         rows = features.float()
-        deviation = rows.std(dim=0, unbiased=False)
-        rows = (rows - rows.mean(dim=0)) / deviation.where(deviation > 0, deviation.new_ones(()))
+        own = rows[attribute.training_positions]
+        deviation = own.std(dim=0, unbiased=False)
+        rows = (rows - own.mean(dim=0)) / deviation.where(deviation > 0, deviation.new_ones(()))
         super().__init__(attribute, shape, rows, num_layers, activation, dropout, **kwargs)
 
 
