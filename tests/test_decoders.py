@@ -27,7 +27,7 @@ from pykeen_advneg.multimodal.decoders import (
     rouge_l,
 )
 from pykeen_advneg.multimodal.decoders.base import check_finite
-from pykeen_advneg.multimodal.decoders.text import _Players
+from pykeen_advneg.multimodal.decoders.players import Players
 
 D = 6
 
@@ -136,7 +136,7 @@ def test_turns_by_hand() -> None:
     torch.manual_seed(0)
     decoder = text_decoder(tokens=["<pad>", "<oov>", "<sos>", "<eos>", "a", "b", "c"])
     batch = (torch.randint(4, 7, (8, 4)), torch.full((8,), 4), embeddings(8))
-    players = _Players(decoder, lr=0.5, critic_lr=1e-3, generator_lr=1e-3, clamp=0.01, scale=0.1)
+    players = Players(decoder, lr=0.5, critic_lr=1e-3, generator_lr=1e-3, clamp=0.01, scale=0.1)
     players.reconstruct(*batch, 0.0)
     norm = players.norm
     assert norm > 0

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..errors import ConfigurationError
 from .decoders import NumericDecoder, load_decoder
-from .decoders.vectors import check_alpha
+from .decoders.numeric import check_alpha
 from .factory import MultimodalTriplesFactory
 from .imputation import choose_entities, fit_decoder, predict
 from .imputed_files import write_grids, write_predictions

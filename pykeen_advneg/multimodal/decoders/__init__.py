@@ -12,10 +12,11 @@ from ..attribute_file import load_tensors
 from ..attributes import Attribute
 from .base import EntityDecoder
 from .image import ImageDecoder
+from .numeric import NumericDecoder, Prediction
 from .origin import check_origin, describe_origin
 from .scores import bleu, rouge_l
 from .text import TextDecoder
-from .vectors import CategoricalDecoder, MultiHotDecoder, NumericDecoder, Prediction
+from .vectors import CategoricalDecoder, MultiHotDecoder
 
 __all__ = [
     "CategoricalDecoder",
