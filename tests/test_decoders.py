@@ -103,7 +103,7 @@ def test_texts_are_those_of_their_entities() -> None:
     x, new = embeddings(64), embeddings(40, seed=1)
     texts = ["red dog" if sign else "blue cat" for sign in x[:, 0] > 0]
     decoder = text_decoder()
-    rates = {"critic_lr": 1e-3, "generator_lr": 1e-3, "clamp": 0.1}
+    rates = {"critic_lr": 1e-3, "generator_lr": 1e-3, "clamp": 0.1, "critic_steps": 2}
     decoder.fit(x, texts, use_tqdm=False, epochs=20, batch_size=16, **rates)
     made = decoder.sample(new)
     wanted = ["red dog" if sign else "blue cat" for sign in new[:, 0] > 0]
