@@ -3,7 +3,7 @@
 Arms are measured in turns, in one process and one thread; processor time does not count what other processes do. One
 JSON line an arm is appended to ``OUT/cost.jsonl``.
 
-usage: python benchmarks/mkbe_cost.py --out runs
+usage: python benchmarks/mkbe_cost.py --out runs --batch-size 1024
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ ATTRIBUTES = {
     "rum": ("age", "gender", "occupation", "zip", "release_date", "genre"),
     "rumt": ("age", "gender", "occupation", "zip", "release_date", "genre", "title"),
 }
+#: the most epochs, also of lines which do not say how many
+EPOCHS = 60
 #: pseudo-counts of a histogram
 PRIOR = 5.0
 VALUES = np.arange(1, 6)
@@ -127,7 +129,7 @@ def settings(interaction: str, loss: str, groups: list[int], dim: int, lr: float
     }
 
 
-def run(arm: str, fold: int, seed: int, epochs: int, batch_size: int, **choice: Any) -> dict[str, Any]:
+def run(arm: str, fold: int, seed: int, max_epochs: int, batch_size: int, **choice: Any) -> dict[str, Any]:
     """Train, choose the epoch on validation ratings, and evaluate on the fold's test ratings."""
     data = MovieLens100K(fold=fold, attributes=ATTRIBUTES[arm], validation_share=0.05)
     ratings = rating_relations(data.training)
@@ -136,7 +138,7 @@ def run(arm: str, fold: int, seed: int, epochs: int, batch_size: int, **choice: 
         dataset=data,
         random_seed=seed,
         device="cpu",
-        training_kwargs={"num_epochs": epochs, "batch_size": batch_size, "use_tqdm": False},
+        training_kwargs={"num_epochs": max_epochs, "batch_size": batch_size, "use_tqdm": False},
         training_loop_kwargs={"automatic_memory_optimization": False},
         evaluator="relationranking",
         evaluator_kwargs={"relations": ratings},
@@ -170,15 +172,16 @@ def main(
     lr: Annotated[float, typer.Option(help="The learning rate.")] = 0.003,
     decay: Annotated[float, typer.Option(help="The weight of the squared norm of entities.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="The number of positives in a batch.")] = 1024,
-    epochs: Annotated[int, typer.Option(help="The most epochs.")] = 60,
+    epochs: Annotated[int, typer.Option(help="The most epochs.")] = EPOCHS,
 ) -> None:
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
     path = out / "movielens.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = path.read_text().splitlines() if path.is_file() else []
+    done = [{"max_epochs": EPOCHS, **json.loads(line)} for line in lines]
     choice = {"interaction": interaction, "loss": loss, "dim": dim, "lr": lr, "decay": decay}
-    numbers = {"epochs": epochs, "batch_size": batch_size}
+    numbers = {"max_epochs": epochs, "batch_size": batch_size}
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
 
     def is_done(key: dict[str, Any]) -> bool:
@@ -196,9 +199,9 @@ def main(
                         write({"fold": number, **line})
                 continue
             for seed in range(seeds):
-                key = {"fold": number, "arm": name, "seed": seed, **choice}
+                key = {"fold": number, "arm": name, "seed": seed, **choice, **numbers}
                 if not is_done(key):
-                    write({**key, **numbers, **run(name, number, seed, **numbers, **choice)})
+                    write({**key, **run(name, number, seed, **numbers, **choice)})
 
 
 if __name__ == "__main__":

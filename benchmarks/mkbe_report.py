@@ -67,7 +67,7 @@ def describe(settings: Mapping[str, Any]) -> str:
     loss = "softmax over the five ratings" if settings["loss"] == "softmax" else "margin of 1.5, summed"
     return (
         f"{settings['interaction']}, {loss}, {settings['dim']:g} dimensions, learning rate {settings['lr']:g}, "
-        f"decay {settings['decay']:g}"
+        f"decay {settings['decay']:g}, batches of {settings['batch_size']:g}"
     )
 
 
@@ -76,7 +76,7 @@ def movielens(runs: pd.DataFrame) -> str:
     text = "\n## MovieLens-100K: the rating of a user and a film, among five\n\n"
     if runs.empty:
         return text + "No run is finished.\n"
-    settings = ["interaction", "loss", "dim", "lr", "decay"]
+    settings = ["interaction", "loss", "dim", "lr", "decay", "batch_size"]
     for fold, of_fold in runs.groupby("fold"):
         text += f"Fold {fold}, mean ± standard deviation of seeds:\n\n"
         rows = []
@@ -99,16 +99,17 @@ def numeric(runs: pd.DataFrame) -> str:
     if runs.empty:
         return text + "No run is finished.\n"
     rows = []
-    groups = runs.groupby(["interaction", "arm", "dim", "epochs"], sort=False)
-    for (interaction, arm, dim, epochs), group in groups:
-        label = f"{interaction}, {dim} dimensions, {epochs} epochs: {ARMS[arm]}"
+    groups = runs.groupby(["interaction", "arm", "dim", "epochs", "lr"], sort=False)
+    for (interaction, arm, dim, epochs, lr), group in groups:
+        label = f"{interaction}, {dim} dimensions, {epochs} epochs, learning rate {lr:g}: {ARMS[arm]}"
         seconds = f"{group['seconds_of_training'].mean():.0f}"
         rows.append([label, str(len(group)), *(spread(group[key]) for key in LINKS), seconds])
     text += "Links of testing, among all entities, filtered, both sides:\n\n"
     text += table(rows, ["", "seeds", *LINKS.values(), "seconds"])
-    for (interaction, arm, dim, _), group in groups:
-        text += f"\nHeld-out numbers, {interaction} with {dim} dimensions, trained on {ARMS[arm]}: root mean squared "
-        text += "error in standard deviations of the training numbers; share of true numbers in intervals of 90 %:\n\n"
+    for (interaction, arm, dim, _, lr), group in groups:
+        text += f"\nHeld-out numbers, {interaction} with {dim} dimensions and learning rate {lr:g}, trained on "
+        text += f"{ARMS[arm]}: root mean squared error in standard deviations of the training numbers; share of true "
+        text += "numbers in intervals of 90 %:\n\n"
         names = sorted({name for imputed in group["imputed"] for name in imputed})
         filled = {name: pd.DataFrame([i[name] for i in group["imputed"] if name in i]) for name in names}
         names.sort(key=lambda name: -filled[name]["count"].iloc[0])

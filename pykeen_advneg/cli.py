@@ -21,7 +21,7 @@ from . import __version__
 from .benchmark.command import commands
 from .comparison.configuration import Comparison, read_config
 from .comparison.options import choose_samplers, override
-from .errors import ConfigurationError
+from .errors import ConfigurationError, DivergenceError
 from .hpo_command import add_commands
 
 __all__ = ["app", "main"]
@@ -58,12 +58,12 @@ class VocabularyChoice(str, Enum):
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Say what is wrong with the input in one line, and leave with exit code 2."""
+    """Say what is wrong in one line, and leave with exit code 2 if it is the input, with 1 if a network diverged."""
     try:
         yield
-    except ConfigurationError as error:
+    except (ConfigurationError, DivergenceError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", style="red", markup=False)
-        raise typer.Exit(2) from error
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
 
 
 def _print_version(value: bool) -> None:
@@ -191,14 +191,14 @@ def impute(
     decoder: Annotated[
         pathlib.Path | None, typer.Option(help="A decoder from an earlier call, instead of training one.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="How many epochs the decoder is trained.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How many epochs the decoder is trained.")] = None,
     alpha: Annotated[float, typer.Option(help="How often the interval of a number may miss it.")] = 0.1,
     seed: Annotated[int, typer.Option(help="The seed of all that is random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Fill in numbers, categories, labels, texts or pictures which entities lack, from a trained MKBE.
 
-    Numbers come with intervals, categories with probabilities, pictures in a grid.
+    Numbers come with intervals, categories with probabilities, pictures in grids.
     """
     with _clear_errors():
         from .multimodal import impute_command

@@ -35,4 +35,4 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class DivergenceError(RuntimeError):
-    """A network which is trained beside a model left the finite numbers."""
+    """A network, e.g., one which is trained beside a model, left the finite numbers."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import COLUMN_RELATION, COLUMN_TAIL
 from scipy.stats import chisquare
 
@@ -112,3 +113,25 @@ def test_any_triples(data: st.DataObject) -> None:
 def test_errors(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(**kwargs)
+
+
+def test_groups_where_triples_have_inverses() -> None:
+    """The ids of the graph: relations 0 and 1 are 0 and 2 in training, and their inverses 1 and 3."""
+    factory = CoreTriplesFactory.create(TRIPLES, num_entities=9, num_relations=3, create_inverse_triples=True)
+    triples = factory._add_inverse_triples_if_necessary(factory.mapped_triples)
+
+    def sampler(groups: list[list[int]]) -> AttributeTypedNegativeSampler:
+        return AttributeTypedNegativeSampler(
+            mapped_triples=triples,
+            num_entities=factory.num_entities,
+            num_relations=factory.num_relations,
+            relation_groups=groups,
+            relation_share=1.0,
+        )
+
+    negatives = sampler([[0, 1]]).propose(triples)
+    replaced = negatives.triples[:, 0, COLUMN_RELATION]
+    for before, after in zip(triples[:, COLUMN_RELATION].tolist(), replaced.tolist(), strict=True):
+        assert after == {0: 2, 2: 0, 1: 3, 3: 1}.get(before, before)
+    with pytest.raises(ConfigurationError, match="0 to 2"):
+        sampler([[0, 3]])

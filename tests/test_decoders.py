@@ -27,7 +27,7 @@ from pykeen_advneg.multimodal.decoders import (
     rouge_l,
 )
 from pykeen_advneg.multimodal.decoders.base import check_finite
-from pykeen_advneg.multimodal.decoders.text import _Players
+from pykeen_advneg.multimodal.decoders.players import Players
 
 D = 6
 
@@ -98,6 +98,25 @@ def test_texts() -> None:
     )
 
 
+@pytest.mark.slow
+def test_texts_are_those_of_their_entities() -> None:
+    x, new = embeddings(64), embeddings(40, seed=1)
+    texts = ["red dog" if sign else "blue cat" for sign in x[:, 0] > 0]
+    decoder = text_decoder()
+    rates = {"critic_lr": 1e-3, "generator_lr": 1e-3, "clamp": 0.1, "critic_steps": 2}
+    decoder.fit(x, texts, use_tqdm=False, epochs=20, batch_size=16, **rates)
+    made = decoder.sample(new)
+    wanted = ["red dog" if sign else "blue cat" for sign in new[:, 0] > 0]
+    assert sum(a == b for a, b in zip(made, wanted, strict=True)) >= 32
+
+
+def test_words_which_are_not_known_are_not_written() -> None:
+    decoder = text_decoder(max_words=6)
+    decoder.fit(embeddings(36), TEXTS, use_tqdm=False, epochs=4, batch_size=12)
+    assert decoder.settings["tokens"] == ["<pad>", "<oov>", "<sos>", "<eos>", "sleeps", "the"]
+    assert {word for text in decoder.sample(embeddings(9, seed=1)) for word in text.split()} <= {"the", "sleeps"}
+
+
 def test_codes_lie_on_the_sphere() -> None:
     decoder = text_decoder(tokens=["<pad>", "<oov>", "<sos>", "<eos>", "a", "b"])
     tokens = torch.tensor([[4, 5, 3], [4, 3, 0]])
@@ -117,7 +136,7 @@ def test_turns_by_hand() -> None:
     torch.manual_seed(0)
     decoder = text_decoder(tokens=["<pad>", "<oov>", "<sos>", "<eos>", "a", "b", "c"])
     batch = (torch.randint(4, 7, (8, 4)), torch.full((8,), 4), embeddings(8))
-    players = _Players(decoder, lr=0.5, critic_lr=1e-3, generator_lr=1e-3, clamp=0.01, scale=0.1)
+    players = Players(decoder, lr=0.5, critic_lr=1e-3, generator_lr=1e-3, clamp=0.01, scale=0.1)
     players.reconstruct(*batch, 0.0)
     norm = players.norm
     assert norm > 0
@@ -151,6 +170,11 @@ def test_turns_by_hand() -> None:
     players.generate(batch[2])
     moved = {name.split(".")[0] for name, p in decoder.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"generator"}
+    # both go downhill: the generator makes codes which the critic takes for true ones, the critic tells them apart
+    opinions = [players.generate(batch[2]) for _ in range(20)]
+    assert opinions[-1] < opinions[0]
+    losses = [players.criticize(*batch) for _ in range(20)]
+    assert losses[-1] < losses[0]
 
 
 def pictures(n: int) -> torch.Tensor:
@@ -168,6 +192,9 @@ def test_pictures() -> None:
     assert made.shape == true.shape
     assert made.dtype == torch.uint8
     assert torch.equal(made, decoder.sample(x))
+    assert decoder.sample(x, batch_size=5).shape == true.shape
+    with pytest.raises(ConfigurationError, match="beyond -1 and 1"):
+        decoder.fit(x, true.float(), use_tqdm=False)
     assert 0 <= float(decoder.balance) <= 1
     with pytest.raises(ConfigurationError, match="bring them to"):
         decoder.fit(x, true[:, :, :4], use_tqdm=False)
@@ -175,6 +202,20 @@ def test_pictures() -> None:
         ImageDecoder(embedding_dim=D, image_size=20)
     full = ImageDecoder(embedding_dim=D, width=4)
     assert full.sample(x[:2]).shape == (2, 3, 64, 64)
+
+
+@pytest.mark.slow
+def test_pictures_are_those_of_their_entities() -> None:
+    """By the likeness to the true picture alone, the generator learns what the condition tells."""
+    torch.manual_seed(0)
+    decoder = ImageDecoder(embedding_dim=D, image_size=8, width=8, code_dim=4, condition_dim=8)
+    x, true = embeddings(32), pictures(32).float() / 127.5 - 1
+    still = torch.optim.SGD(decoder.painter.parameters(), lr=0.0)
+    painter = torch.optim.Adam(decoder.generator.parameters(), lr=2e-3)
+    for _ in range(100):
+        decoder._step(true, x, still, painter, likeness=1.0)
+    made, bright = decoder.sample(x).float(), x[:, 0] > 0
+    assert float(made[bright].mean()) > float(made[~bright].mean()) + 60
 
 
 def test_losses_of_began_by_hand() -> None:
@@ -266,6 +307,8 @@ def test_divergence() -> None:
     ):
         with pytest.raises(DivergenceError, match="has diverged"):
             decoder.fit(x, targets, use_tqdm=False, epochs=1)
+    with pytest.raises(DivergenceError, match="'text' has diverged"):
+        text_decoder().fit(x, [*TEXTS, *TEXTS[:4]], use_tqdm=False, epochs=2, batch_size=8, lr=1e38)
 
 
 def test_what_does_not_fit() -> None:
@@ -274,6 +317,16 @@ def test_what_does_not_fit() -> None:
         decoder.fit(embeddings(3), torch.zeros(3), use_tqdm=False)
     with pytest.raises(ConfigurationError, match="not finite"):
         decoder.fit(embeddings(20) / 0, torch.zeros(20), use_tqdm=False)
+    every: list[tuple[EntityDecoder, Any]] = [
+        (decoder, torch.zeros(20)),
+        (text_decoder(), TEXTS[:20]),
+        (ImageDecoder(embedding_dim=D, image_size=8, width=4), pictures(20)),
+    ]
+    for each, targets in every:
+        with pytest.raises(ConfigurationError, match="batch_size=1 "):
+            each.fit(embeddings(20), targets, use_tqdm=False, batch_size=1)
+        with pytest.raises(ConfigurationError, match="epochs=0 "):
+            each.fit(embeddings(20), targets, use_tqdm=False, epochs=0)
     with pytest.raises(ConfigurationError, match="unconditional"):
         text_decoder(conditional=False)
     with pytest.raises(ConfigurationError, match="must be"):

@@ -21,7 +21,7 @@ LAYERS = [
     ["optim", "checkpoint", "datasets", "models", "plotting", "ranking", "__init__"],
     ["multimodal", "queries"],
     ["scoring"],
-    ["evaluation", "sampling.base", "sampling.sides"],
+    ["evaluation", "sampling.base", "sampling.sides", "multimodal.relation_ranking"],
     ["sampling", "multimodal.evaluation"],
     ["training"],
     ["comparison", "experiments", "testing"],

@@ -11,7 +11,8 @@ from multimodal_graphs import dataset
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.pipeline import PipelineResult, pipeline
 
-from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.errors import ConfigurationError, DivergenceError
+from pykeen_advneg.hpo.making import make_objective
 from pykeen_advneg.multimodal.evaluation import EntityRankingEvaluator, RelationRankingEvaluator, rank_values
 from pykeen_advneg.multimodal.mkbe import MKBE
 
@@ -211,6 +212,47 @@ def test_relations_are_ranked(filtered: bool) -> None:
     expected = scores.softmax(dim=1) @ values
     assert result.get_metric("rmse") == pytest.approx(float((expected - true).square().mean().sqrt()), rel=1e-4)
     assert result.to_df().shape[0] == len(result.to_flat_dict())
+
+
+def test_relations_of_a_model_with_inverses_are_ranked() -> None:
+    """By their ids in the graph, which are not those in the model."""
+    training = DATA.training
+    inverse = training.clone_and_exchange_triples(training.mapped_triples, create_inverse_triples=True)
+    model = MKBE(triples_factory=inverse, embedding_dim=16, random_seed=0).eval()
+    triples, relations = DATA.testing.of_links(), [0, 1, 3]
+    result = RelationRankingEvaluator(relations=relations, filtered=False).evaluate(model, triples)
+    with torch.no_grad():
+        columns = []
+        for relation in relations:
+            batch = triples.clone()
+            batch[:, 1] = 2 * relation
+            columns.append(model.score_hrt(batch))
+    ranks = slow_ranks(torch.cat(columns, dim=1), relations, set(), triples)
+    assert result.get_metric("mrr") == pytest.approx(sum(1 / r for r in ranks) / len(ranks))
+
+
+def test_scores_which_are_no_numbers_have_no_rank() -> None:
+    model = MKBE(triples_factory=DATA.training, embedding_dim=4, random_seed=0)
+    with torch.no_grad():
+        model.entity_representations[0].entities._embeddings.weight.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match="not finite"):
+        RelationRankingEvaluator(relations=[0, 1]).evaluate(model, DATA.testing.of_links())
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"), [("expected.rmse", "minimize"), ("mae", "minimize"), ("h@1", "maximize")]
+)
+def test_a_study_knows_which_way_a_metric_goes(metric: str, direction: str) -> None:
+    made = make_objective(
+        model="mkbe",
+        evaluator="relationranking",
+        evaluator_kwargs={"relations": {0: 1.0, 1: 2.0}},
+        metric=metric,
+        dataset=DATA,
+        negative_sampler="attributetyped",
+    )
+    assert made[1] == direction
+    assert made[0].larger_is_better == (direction == "maximize")
 
 
 @pytest.mark.slow

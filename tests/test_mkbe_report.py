@@ -6,11 +6,23 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
+#: the options of mkbe_movielens
+DEFAULTS: dict[str, Any] = {
+    "interaction": "distmult",
+    "loss": "softmax",
+    "dim": 64,
+    "lr": 0.003,
+    "decay": 0.0,
+    "batch_size": 1024,
+    "epochs": 60,
+}
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -52,7 +64,7 @@ def test_page(tmp_path: Path) -> None:
     module.main(tmp_path, tmp_path / "page.md")
     assert "No run is finished" in (tmp_path / "page.md").read_text()
     ratings = {"mrr": 0.5, "hits_at_1": 0.25, "hits_at_2": 0.5, "best.rmse": 1.0, "expected.rmse": 0.9}
-    choice = {"interaction": "distmult", "loss": "softmax", "dim": 8, "lr": 0.1, "decay": 0.0}
+    choice = {"interaction": "distmult", "loss": "softmax", "dim": 8, "lr": 0.1, "decay": 0.0, "batch_size": 64}
     lines = [
         {"fold": 1, "arm": "naive Bayes", **ratings},
         *(
@@ -65,7 +77,8 @@ def test_page(tmp_path: Path) -> None:
     errors = {"mean": 1.0, "median": 1.1, "neighbours": 0.8, "ridge": 1.2, "decoder": 0.7}
     imputed = {"height": {"count": 50, "std": 2.0, "covered": 0.9, **errors}}
     line = {"arm": "numbers", "seed": 0, "interaction": "complex", "dim": 8, "epochs": 1, **links, "imputed": imputed}
-    (tmp_path / "numeric.jsonl").write_text(json.dumps(line) + "\n")
+    other = {**line, "lr": 0.5, "mrr": 0.4}
+    (tmp_path / "numeric.jsonl").write_text("".join(json.dumps(x) + "\n" for x in ({**line, "lr": 0.1}, other)))
     spent = {"arm": "ratings", "batch_size": 512, "milliseconds": 2.0, "times": 1.0}
     (tmp_path / "cost.jsonl").write_text(json.dumps(spent) + "\n")
     (tmp_path / "mkbe_reading.md").write_text("What we read.\n")
@@ -75,5 +88,23 @@ def test_page(tmp_path: Path) -> None:
     assert "| ratings | 512 | 2.0 | 1.0 |" in text
     assert "| naive Bayes |  | 0.5000 |" in text
     assert "| 2 | 0.2500 ± 0.3536 |" in text
+    assert "| complex, 8 dimensions, 1 epochs, learning rate 0.1: links and numbers | 1 | 0.2000 |" in text
+    assert "| complex, 8 dimensions, 1 epochs, learning rate 0.5: links and numbers | 1 | 0.4000 |" in text
     assert "| `height` | 50 | 1.000 | 1.100 | 0.800 | 1.200 | 0.700 | 0.90 |" in text
     assert "| better than the mean on |  | 0 of 1 | 0 of 1 | 1 of 1 | 0 of 1 | 1 of 1 |" in text
+
+
+def test_what_was_run_otherwise_is_run_again(tmp_path: Path) -> None:
+    """A line is for its batch size and most epochs, and counts the epochs which were trained."""
+    module = load("mkbe_movielens")
+    trained = {"mrr": 0.5, "epochs": 7}
+    with mock.patch.object(module, "run", return_value=trained) as run:
+        for options in ({}, {}, {"epochs": 5}, {"batch_size": 64}, {"batch_size": 64}):
+            module.main(tmp_path, fold=[1], arm=["r"], seeds=1, **{**DEFAULTS, **options})
+    assert [(call.kwargs["max_epochs"], call.kwargs["batch_size"]) for call in run.call_args_list] == [
+        (60, 1024),
+        (5, 1024),
+        (60, 64),
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "movielens.jsonl").read_text().splitlines()]
+    assert [(line["epochs"], line["max_epochs"]) for line in lines] == [(7, 60), (7, 5), (7, 60)]

@@ -87,8 +87,13 @@ def test_choices(cache: Path) -> None:
     posters.mkdir()
     for name in ("1.png", "9.png"):
         Image.new("RGB", (4, 4)).save(posters / name)
+    Image.new("RGB", (4, 4), "red").save(posters / "2.JPEG")
     data = MovieLens100K(cache_root=cache, attributes=("age",), posters=posters, image_size=8)
-    assert data.training.attributes["poster"].values.shape == (1, 3, 8, 8)
+    assert data.training.attributes["poster"].values.shape == (2, 3, 8, 8)
+    for name in ("1.png", "2.JPEG"):
+        (posters / name).unlink()
+    with pytest.raises(ConfigurationError, match="no picture of a film"):
+        MovieLens100K(cache_root=cache, attributes=("age",), posters=posters).training  # noqa: B018
 
 
 def test_errors(cache: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from pykeen.triples import LCWAInstances
 
 from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.multimodal.attributes import distinct
 from pykeen_advneg.multimodal.factory import MultimodalTriplesFactory
 from pykeen_advneg.multimodal.tables import Tables
 
@@ -73,6 +74,16 @@ def test_numbers_survive(numbers: list[float]) -> None:
     assert len(attribute) == len(set(numbers))
 
 
+def test_equal_numbers_have_no_deviation() -> None:
+    """What rounding leaves of it is no unit: of 1,000 times 0.1, and one which is held out."""
+    equal = distinct("age", "numeric", 0, [0.1] * 1000, [2.0])
+    assert np.std([0.1] * 1000) > 0
+    assert equal.std == 1.0
+    assert equal.z_scores.flatten().tolist() == pytest.approx([0.0, 1.9])
+    small = distinct("mass", "numeric", 0, [1e-30, 3e-30], [])
+    assert small.std == pytest.approx(1e-30), "small numbers which differ do"
+
+
 def test_dates_become_days() -> None:
     dates = values([("a", "born", pd.Timestamp("1970-01-11")), ("b", "born", pd.Timestamp("1969-12-31 12:00"))])
     factory = make(LINKS, numeric=dates)
@@ -96,6 +107,44 @@ def test_pictures_from_files(tmp_path: Path) -> None:
     pixels = factory.attributes["face"].values
     assert pixels.shape == (1, 3, 4, 4)
     assert pixels[0, :, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_colours_come_first() -> None:
+    bad = np.zeros((64, 48, 3))
+    for array in (bad, bad.astype(np.uint8), np.zeros((2, 2, 3), dtype=np.uint8)):
+        with pytest.raises(ConfigurationError, match="height, width, channels"):
+            make(LINKS, images=values([("a", "photo", array)]))
+    for array in (np.zeros((3, 64, 48)), np.zeros((512, 3, 3)), np.zeros((3, 64, 3), dtype=np.uint8)):
+        assert make(LINKS, images=values([("a", "photo", array)])).attributes["photo"].values.shape[1:] == array.shape
+
+
+def test_which_values_are_those_of_training(tmp_path: Path) -> None:
+    training = Tables(
+        LINKS,
+        numeric=values([("a", "age", 3), ("b", "age", 1)]),
+        multi_hot=values([("a", "genre", "war"), ("b", "genre", "drama")]),
+        text=values([("a", "title", "x"), ("b", "title", "z")]),
+        images=values([("a", "photo", np.zeros(2)), ("b", "photo", np.ones(2))]),
+    )
+    other = Tables(
+        numeric=values([("c", "age", 2)]),
+        multi_hot=values([("c", "genre", "war"), ("c", "genre", "drama")]),
+        text=values([("c", "title", "y")]),
+        images=values([("c", "photo", np.full(2, 9.0))]),
+    )
+    factory = MultimodalTriplesFactory.from_tables(
+        **{name: getattr(training, name) for name in training.given()}, others=[other]
+    )
+    loaded = MultimodalTriplesFactory.from_path_binary(factory.to_path_binary(tmp_path / "graph"))
+    for attributes in (factory.attributes, loaded.attributes):
+        assert attributes["age"].training_positions.tolist() == [0, 2]
+        assert attributes["title"].training_positions.tolist() == [0, 2]
+        # drama, war; drama and war at once is none of training
+        assert [attributes["genre"].show(i) for i in attributes["genre"].training_positions.tolist()] == [
+            "war",
+            "drama",
+        ]
+        assert attributes["photo"].training_positions.tolist() == [0, 1]
 
 
 def test_files_are_frames(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from class_resolver import BaseResolver
-from pykeen.evaluation import evaluator_resolver
+from pykeen.evaluation import Evaluator, evaluator_resolver
 from pykeen.losses import loss_resolver
 from pykeen.lr_schedulers import lr_scheduler_resolver
 from pykeen.metrics.ranking import rank_based_metric_resolver
@@ -74,7 +74,7 @@ def make_objective(
         key = evaluator_cls.metric_result_cls.key_to_string(metric)
     except (KeyError, ValueError) as error:
         raise ConfigurationError(f"metric={metric!r} is none of {evaluator_cls.__name__}: {error}") from error
-    direction = direction or ("maximize" if _increasing(key) else "minimize")
+    direction = direction or ("maximize" if _increasing(evaluator_cls, key) else "minimize")
     if direction not in {"maximize", "minimize"}:
         raise ConfigurationError(f"direction={direction!r} is none of 'maximize', 'minimize'.")
     objective = SamplerObjective(
@@ -200,7 +200,11 @@ def _regularizer(model: Any, regularizer: Any) -> Any:
     return getattr(model, "regularizer_default", None)
 
 
-def _increasing(metric: str) -> bool:
+def _increasing(evaluator: type[Evaluator[Any]], metric: str) -> bool:
+    # results with metrics of their own know which way they go
+    own = getattr(evaluator.metric_result_cls, "is_increasing", None)
+    if own is not None:
+        return bool(own(metric))
     name = re.sub(r"_at_\d+$", "_at_k", metric.rpartition(".")[2])
     try:
         return bool(rank_based_metric_resolver.lookup(name).increasing)

@@ -63,7 +63,12 @@ def save_attributes(path: str | Path, attributes: Sequence[Attribute], labels: M
     :param attributes: the attributes
     :param labels: other lists of labels
     """
-    tensors = {f"values.{i}": a.values for i, a in enumerate(attributes) if a.values is not None}
+    tensors = {
+        f"{name}.{i}": tensor
+        for i, attribute in enumerate(attributes)
+        for name in ("values", "is_training")
+        if (tensor := getattr(attribute, name)) is not None
+    }
     names = ("name", "kind", "start", "labels", "mean", "std")
     description = {
         "attributes": [{name: getattr(attribute, name) for name in names} for attribute in attributes],
@@ -84,7 +89,11 @@ def load_attributes(path: str | Path) -> tuple[list[Attribute], dict[str, list[s
     tensors, description = load_tensors(path)
     try:
         attributes = [
-            Attribute(**{**fields, "labels": tuple(fields["labels"])}, values=tensors.get(f"values.{i}"))
+            Attribute(
+                **{**fields, "labels": tuple(fields["labels"])},
+                values=tensors.get(f"values.{i}"),
+                is_training=tensors.get(f"is_training.{i}"),
+            )
             for i, fields in enumerate(description["attributes"])
         ]
         return attributes, description["labels"]

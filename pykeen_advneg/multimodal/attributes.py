@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pykeen.typing import FloatTensor, LongTensor
+from pykeen.typing import BoolTensor, FloatTensor, LongTensor
 
 from ..errors import ConfigurationError
 from .tables import Kind
 
 __all__ = ["Attribute", "distinct", "picture_key"]
+
+#: a standard deviation which is smaller than this share of the numbers is none
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,9 @@ class Attribute:
     #: see above
     labels: tuple[str, ...] = ()
 
+    #: which values stand in training rows, shape ``(n,)``; None: all. What is fitted to values is fitted to these
+    is_training: BoolTensor | None = None
+
     #: of the numbers in the training rows, each counted as often as it stands there
     mean: float = 0.0
 
@@ -73,6 +79,13 @@ class Attribute:
         if self.kind != "numeric" or self.values is None:
             raise ConfigurationError(f"attribute {self.name!r} is {self.kind}, and has no z-scores; choose a numeric.")
         return ((self.values - self.mean) / self.std).float().unsqueeze(-1)
+
+    @property
+    def training_positions(self) -> LongTensor:
+        """The positions of the values which stand in training rows, ascending."""
+        if self.is_training is None:
+            return torch.arange(len(self))
+        return self.is_training.nonzero().squeeze(-1)
 
     def keys(self) -> pd.Index[Any]:
         """Give what tells the values apart."""
@@ -151,13 +164,20 @@ def distinct(name: str, kind: Kind, start: int, training: Sequence[Any], others:
         numbers = np.asarray(training, dtype=np.float64)
         values = np.unique(np.concatenate([numbers, np.asarray(others, dtype=np.float64)]))
         std = float(numbers.std())
-        return Attribute(name, kind, start, torch.from_numpy(values), (), float(numbers.mean()), std or 1.0)
+        # equal numbers deviate from their mean by what is rounded
+        is_constant = std <= _ROUNDING * float(np.abs(numbers).max())
+        mean, std = float(numbers.mean()), 1.0 if is_constant else std
+        seen = torch.from_numpy(np.isin(values, numbers))
+        return Attribute(name, kind, start, torch.from_numpy(values), (), seen, mean, std)
     if kind != "images":
-        return Attribute(name, kind, start, None, tuple(sorted({*training, *others})))
+        labels, own = tuple(sorted({*training, *others})), set(training)
+        return Attribute(name, kind, start, None, labels, torch.tensor([label in own for label in labels]))
     unique = {picture_key(value): value for value in (*training, *others)}
     shapes = sorted({(str(value.dtype), value.shape) for value in unique.values()}, key=str)
     if len(shapes) > 1:
         raise ConfigurationError(
             f"images of {name!r} have the types and shapes {shapes}; bring all of an attribute into one shape."
         )
-    return Attribute(name, kind, start, torch.from_numpy(np.stack(list(unique.values()))))
+    own = {picture_key(value) for value in training}
+    seen = torch.tensor([key in own for key in unique])
+    return Attribute(name, kind, start, torch.from_numpy(np.stack(list(unique.values()))), (), seen)

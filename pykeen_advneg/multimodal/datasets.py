@@ -20,6 +20,9 @@ from .tables import LINK_COLUMNS, VALUE_COLUMNS, Tables
 
 __all__ = ["FB15k237Numeric", "MovieLens100K", "MultimodalTriplesFactory", "multimodal_dataset", "rating_relations"]
 
+#: the endings of pictures, in small letters
+_PICTURES = frozenset({".jpg", ".jpeg", ".png"})
+
 
 def rating_relations(factory: TriplesFactory) -> dict[int, float]:
     """Give the relations of :class:`MovieLens100K` which are ratings, for ``evaluator="relationranking"``.
@@ -89,6 +92,8 @@ class MovieLens100K(_TabularDataset):
 
     The data may not be passed on, and is downloaded from its publisher to the cache of PyKEEN. Files in the folder
     ``ml-100k`` there are taken instead.
+
+    The statistics below are those of the links: with attributes, there are entities for values, and triples of them.
     ---
     name: MovieLens-100K
     citation:
@@ -97,7 +102,7 @@ class MovieLens100K(_TabularDataset):
         link: https://doi.org/10.1145/2827872
     statistics:
         entities: 2625
-        relations: 12
+        relations: 5
         training: 80000
         testing: 20000
         validation: 0
@@ -123,7 +128,7 @@ class MovieLens100K(_TabularDataset):
         :param fold: the official fold, 1 to 5
         :param attributes: which attributes; ``()``: ratings only
         :param validation_share: the share of the ratings of training which is split off for validation
-        :param posters: a folder of yours with pictures of films, ``1.jpg`` or ``1.png`` for ``movie/1``
+        :param posters: a folder of yours with pictures of films, ``1.jpg``, ``1.jpeg`` or ``1.png`` for ``movie/1``
         :param image_size: the height and width which posters are brought to
         :param seed: for the split
         :param cache_root: where the data is kept
@@ -165,13 +170,13 @@ class MovieLens100K(_TabularDataset):
     def _poster_table(self) -> pd.DataFrame | None:
         if self.posters is None:
             return None
-        paths = sorted(path for path in self.posters.glob("*.*") if path.suffix in {".jpg", ".png"})
-        if not paths:
-            raise ConfigurationError(
-                f"posters='{self.posters}' has no file 1.jpg, 2.png or the like; check the folder."
-            )
+        paths = sorted(path for path in self.posters.glob("*.*") if path.suffix.lower() in _PICTURES)
         films = set(self.files().entities())
         rows = [(f"movie/{path.stem}", "poster", path) for path in paths if f"movie/{path.stem}" in films]
+        if not rows:
+            raise ConfigurationError(
+                f"posters='{self.posters}' has no picture of a film, 1.jpg, 2.png or the like; check the folder."
+            )
         return pd.DataFrame(rows, columns=list(VALUE_COLUMNS))
 
 
@@ -182,6 +187,8 @@ class FB15k237Numeric(_TabularDataset):
     A share of the numbers is held out for validation and testing, in the same factories as the links: attributes of
     training are completed, and ``evaluator="entityranking"`` looks at links only. All 14,541 entities have ids, also
     the 36 which no training link has.
+
+    The statistics below are those of the links: numbers add entities for values, and triples of them.
     ---
     name: FB15k-237 with numbers
     citation:
@@ -191,11 +198,11 @@ class FB15k237Numeric(_TabularDataset):
         github: mniepert/mmkb
     statistics:
         entities: 14541
-        relations: 353
-        training: 301362
+        relations: 237
+        training: 272115
         testing: 20466
         validation: 17535
-        triples: 339363
+        triples: 310116
     """
 
     url: ClassVar[str] = "https://raw.githubusercontent.com/mniepert/mmkb/master/FB15K/FB15K_NumericalTriples.txt"

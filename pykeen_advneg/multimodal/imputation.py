@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pathlib
+import logging
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,6 +19,8 @@ from .decoders import (
     MultiHotDecoder,
     NumericDecoder,
     TextDecoder,
+    check_origin,
+    describe_origin,
     make_decoder,
 )
 from .factory import MultimodalTriplesFactory
@@ -30,9 +32,9 @@ __all__ = [
     "entity_embeddings",
     "fit_decoder",
     "predict",
-    "write_grid",
-    "write_predictions",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: in a slot of a relation which so many of its entities have the attribute in, the others lack it
 _TYPICAL = 0.5
@@ -45,9 +47,10 @@ def entity_embeddings(model: MKBE, ids: LongTensor) -> FloatTensor:
     :param model: the model
     :param ids: shape: ``(n,)``
 
-    :returns: shape: ``(n, d)``; all representations side by side, a complex number as two
+    :returns: shape: ``(n, d)``, on the CPU; all representations side by side, a complex number as two
     """
     model.eval()
+    ids = ids.to(model.device)
     found = []
     for representation in model.entity_representations:
         if representation.shape:
@@ -62,6 +65,7 @@ def fit_decoder(
     attribute: str,
     decoder: EntityDecoder | None = None,
     *,
+    calibration: MultimodalTriplesFactory | None = None,
     seed: int = 0,
     use_tqdm: bool = True,
     **kwargs: Any,
@@ -72,6 +76,9 @@ def fit_decoder(
     :param training: the training triples
     :param attribute: the name of the attribute
     :param decoder: the decoder; None: the default one for its values
+    :param calibration: triples with numbers which the model was not trained with, e.g., those of validation: intervals
+        are as wide as errors on them are, see :class:`NumericDecoder`. Only those of entities without a number in
+        training count; of no concern where there are none, and to other values
     :param seed: the seed of all that is random
     :param use_tqdm: whether progress is shown
     :param kwargs: further keyword-based parameters of the decoder's ``fit``
@@ -87,17 +94,26 @@ def fit_decoder(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             decoder = make_decoder(described, embeddings.shape[1])
-    positions = triples[:, COLUMN_TAIL] - described.start
-    targets: Any
-    if described.kind == "categorical":
-        targets = positions
-    elif described.kind == "text":
-        targets = [described.labels[i] for i in positions.tolist()]
-    else:
-        assert described.values is not None
-        targets = described.values[positions]
-    decoder.fit(embeddings, targets, seed=seed, use_tqdm=use_tqdm, **kwargs)
+    decoder.fit(embeddings, _targets(described, triples), seed=seed, use_tqdm=use_tqdm, **kwargs)
+    decoder.origin = describe_origin(model, described)
+    if calibration is not None and isinstance(decoder, NumericDecoder):
+        held_out = calibration.of_attribute(attribute)
+        held_out = held_out[~torch.isin(held_out[:, COLUMN_HEAD], triples[:, COLUMN_HEAD])]
+        if len(held_out):
+            new = entity_embeddings(model, held_out[:, COLUMN_HEAD])
+            decoder.calibrate_held_out(new, _targets(described, held_out))
     return decoder
+
+
+def _targets(attribute: Attribute, triples: LongTensor) -> Any:
+    """Give the values of triples as a decoder takes them."""
+    positions = triples[:, COLUMN_TAIL] - attribute.start
+    if attribute.kind == "categorical":
+        return positions
+    if attribute.kind == "text":
+        return [attribute.labels[i] for i in positions.tolist()]
+    assert attribute.values is not None
+    return attribute.values[positions]
 
 
 def candidates(training: MultimodalTriplesFactory, attribute: str) -> LongTensor:
@@ -151,15 +167,23 @@ def predict(
         ``probability`` for categories, ``prediction`` and ``probabilities`` for labels, ``prediction`` for texts,
         ``picture`` (its row) for pictures; and the pictures, if any
 
-    :raises ConfigurationError: if the decoder makes other values
+    :raises ConfigurationError: if the decoder makes other values, or was trained for another attribute or model
     """
     described = training.attributes[attribute]
     frame = pd.DataFrame({"entity": [training.entity_id_to_label[i] for i in ids.tolist()]})
     if not len(ids):
         return frame, None
     embeddings = entity_embeddings(model, ids)
+    check_origin(decoder, model, described, embeddings.shape[1])
     if isinstance(decoder, NumericDecoder) and described.kind == "numeric":
         made = decoder.predict(embeddings, alpha)
+        if not bool(made.high.isfinite().all()):
+            logger.warning(
+                "The intervals of %r are infinite: %d rows calibrate them, which are too few for alpha=%s.",
+                attribute,
+                len(decoder.residuals),
+                alpha,
+            )
         columns = {"prediction": made.value, "low": made.low, "high": made.high}
         return frame.assign(**{name: x.numpy() for name, x in columns.items()}), None
     if isinstance(decoder, CategoricalDecoder) and described.kind == "categorical":
@@ -186,41 +210,6 @@ def _labels(attribute: Attribute, probabilities: FloatTensor) -> dict[str, list[
         "prediction": [" | ".join(attribute.labels[i] for i in row) for row in names],
         "probabilities": [" | ".join(f"{p[i]:.3f}" for i in row) for row, p in zip(names, shown, strict=True)],
     }
-
-
-def write_predictions(frame: pd.DataFrame, path: pathlib.Path) -> None:
-    """Write a table of tab-separated values, as a whole or not at all.
-
-    :param frame: the table
-    :param path: the file
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    frame.to_csv(temporary, sep="\t", index=False)
-    temporary.replace(path)
-
-
-def write_grid(pictures: torch.Tensor, path: pathlib.Path, columns: int = 8, most: int = 64) -> None:
-    """Draw pictures side by side into a PNG file.
-
-    :param pictures: bytes, shape: ``(n, 3, height, width)``
-    :param path: the file
-    :param columns: how many stand in a row
-    :param most: how many are drawn
-    """
-    from PIL import Image
-
-    shown = pictures[:most]
-    height, width = cast("tuple[int, int]", tuple(shown.shape[2:]))
-    rows = -(-len(shown) // columns)
-    canvas = torch.zeros(rows * height, columns * width, 3, dtype=torch.uint8)
-    for i, picture in enumerate(shown):
-        top, left = i // columns * height, i % columns * width
-        canvas[top : top + height, left : left + width] = picture.permute(1, 2, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    Image.fromarray(canvas.numpy()).save(temporary, format="PNG")
-    temporary.replace(path)
 
 
 def choose_entities(training: MultimodalTriplesFactory, attribute: str, labels: Collection[str] | None) -> LongTensor:

@@ -12,9 +12,11 @@ from docdata import parse_docdata
 from pykeen.constants import DEFAULT_EMBEDDING_HPO_EMBEDDING_DIM_RANGE
 from pykeen.losses import BCEWithLogitsLoss, Loss
 from pykeen.models import ERModel
-from pykeen.nn.modules import Interaction, interaction_resolver
+from pykeen.nn.init import init_phases
+from pykeen.nn.modules import Interaction, RotatEInteraction, interaction_resolver
 from pykeen.nn.representation import Embedding, Representation
 from pykeen.triples import KGInfo
+from pykeen.utils import complex_normalize
 
 from ..errors import ConfigurationError
 from .encoders import ValueEncoder
@@ -22,6 +24,11 @@ from .factory import MultimodalTriplesFactory
 from .representation import MultimodalRepresentation
 
 __all__ = ["MKBE"]
+
+#: how relations are embedded, where an interaction is not itself without it: those of RotatE are rotations
+_RELATION_DEFAULTS: Mapping[type[Interaction[Any, Any, Any]], Mapping[str, Any]] = {
+    RotatEInteraction: dict(initializer=init_phases, constrainer=complex_normalize),
+}
 
 
 @parse_docdata
@@ -78,7 +85,8 @@ class MKBE(ERModel[Any, Any, Any]):
         :param encoders: the encoder of an attribute, by its name; what is not given is chosen by the values
         :param encoders_kwargs: the keyword-based parameters of encoders, by the names of the attributes
         :param entity_kwargs: keyword-based parameters of the embedding of entities
-        :param relation_kwargs: keyword-based parameters of the embeddings of relations
+        :param relation_kwargs: keyword-based parameters of the embeddings of relations, over the defaults; relations of
+            RotatE are rotations by default, as in PyKEEN's model
         :param dims: the sizes which an interaction has beside ``d``, by their letters; ``embedding_dim`` if not given
         :param kwargs: keyword-based parameters of :class:`pykeen.models.ERModel`
 
@@ -115,7 +123,8 @@ class MKBE(ERModel[Any, Any, Any]):
 
         def relation(symbols: str) -> Representation:
             shape = tuple(sizes.get(symbol, embedding_dim) for symbol in symbols)
-            options = {"initializer": "xavier_uniform" if shape else "zeros", **(relation_kwargs or {})}
+            default = {"initializer": "xavier_uniform" if shape else "zeros", **_RELATION_DEFAULTS.get(type(psi), {})}
+            options = {**default, **(relation_kwargs or {})}
             return Embedding(max_id=triples_factory.num_relations, shape=shape, dtype=dtype, **options)
 
         super().__init__(

@@ -67,7 +67,8 @@ class MultimodalRepresentation(Representation):
         self.encoders = nn.ModuleList(
             encoder_resolver.make(
                 (encoders or {}).get(attribute.name, default_encoder(attribute)),
-                (encoders_kwargs or {}).get(attribute.name),
+                # the ids which it is asked for are distinct
+                {"unique": False, **(encoders_kwargs or {}).get(attribute.name, {})},
                 attribute=attribute,
                 shape=width,
             )
@@ -84,13 +85,13 @@ class MultimodalRepresentation(Representation):
 
         A regulariser has to see what each slot asks for, as in PyKEEN: with one, slots are asked for one by one.
         """
-        regularizers = (self.regularizer, self.entities.regularizer)
-        return self.normalizer is None and self.dropout is None and all(each is None for each in regularizers)
+        parts = (self, self.entities, *self._encoders)
+        return self.normalizer is None and self.dropout is None and all(part.regularizer is None for part in parts)
 
     # docstr-coverage: inherited
     def _plain_forward(self, indices: LongTensor | None = None) -> FloatTensor:
         if indices is None:
-            return torch.cat([self.entities(), self._values()])
+            return torch.cat([self.entities(), self._values()]) if len(self.encoders) else self.entities()
         ids, inverse = indices.flatten().unique(return_inverse=True)
         x = self._distinct(ids)
         # a product or a copy of complex numbers is slower by rows than that of the pairs they are made of
@@ -101,14 +102,19 @@ class MultimodalRepresentation(Representation):
         return rows.view(*indices.shape, *self.shape)
 
     def _distinct(self, ids: LongTensor) -> FloatTensor:
-        """Represent ids which ascend, shape: ``(n,)``, as ``(n, d)``."""
+        """Represent ids which ascend, shape: ``(n,)``, as ``(n, d)``.
+
+        A part without ids is not asked for: its regulariser would take the mean of nothing.
+        """
+        if not len(ids):
+            return torch.empty(0, *self.shape, dtype=torch.cfloat if self.is_complex else None, device=ids.device)
         bounds = [0, *torch.searchsorted(ids, self.starts).tolist(), len(ids)]
-        parts = [self.entities(ids[: bounds[1]])]
+        parts = [self.entities(ids[: bounds[1]])] if bounds[1] else []
         for start, encoder, low, high in zip(
             self.starts.tolist(), self._encoders, bounds[1:-1], bounds[2:], strict=True
         ):
             if low < high:
-                parts.append(self._typed(encoder.encode(ids[low:high] - start)))
+                parts.append(self._typed(encoder(ids[low:high] - start)))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     @property
@@ -120,9 +126,6 @@ class MultimodalRepresentation(Representation):
 
     def _values(self) -> FloatTensor:
         """Represent all values."""
-        if not len(self.encoders):
-            nothing: FloatTensor = self.entities(self.starts)
-            return nothing
         if self.training or torch.is_grad_enabled():
             return torch.cat([self._typed(encoder()) for encoder in self._encoders])
         key = tuple((id(p), p._version, str(p.device)) for p in self.encoders.parameters())

@@ -20,6 +20,10 @@ __all__ = ["Part", "build_attributes", "read_parts"]
 _KEYS: Mapping[str, Sequence[str]] = {"multi_hot": ("entity", "attribute", "value")}
 _ENTITY_AND_ATTRIBUTE = ("entity", "attribute")
 
+_MAP_DIMENSIONS = 3
+#: how many channels pictures have: grey, colours, colours and transparency
+_CHANNELS = (1, 3, 4)
+
 
 class Part:
     """The rows of one attribute in one table: its entities and their values, one each."""
@@ -113,7 +117,20 @@ def _picture(rows: Rows, row: int, image_size: int) -> np.ndarray:
     is_real = np.issubdtype(array.dtype, np.floating) or array.dtype == np.uint8
     if not is_real or not array.ndim or not np.isfinite(array).all():
         raise rows.fail(row, "value", "is no path and no array of bytes or finite real numbers", "give one of these")
+    if _has_channels_last(array):
+        shape = "has the shape (height, width, channels)"
+        raise rows.fail(row, "value", shape, "give (channels, height, width), e.g., by array.transpose(2, 0, 1)")
     return array if array.dtype == np.uint8 else array.astype(np.float32)
+
+
+def _has_channels_last(array: np.ndarray) -> bool:
+    """Tell whether an array is a picture whose colours come last, which would be read as maps of three columns."""
+    return (
+        array.ndim == _MAP_DIMENSIONS
+        and array.shape[0] not in _CHANNELS
+        and array.shape[2] in _CHANNELS
+        and (array.dtype == np.uint8 or array.shape[1] > max(_CHANNELS))
+    )
 
 
 def _multi_hot(values: Sequence[Any] | np.ndarray, columns: Sequence[str]) -> np.ndarray:
@@ -160,5 +177,7 @@ def _build_multi_hot(name: str, kind: Kind, start: int, training: Sequence[Any],
         return distinct(name, kind, start, training, others)
     values = [*training, *others]
     columns = tuple(sorted({label for labels in values for label in labels}))
-    rows = np.unique(_multi_hot(values, columns), axis=0)
-    return Attribute(name, kind, start, torch.from_numpy(rows), columns)
+    rows, places = np.unique(_multi_hot(values, columns), axis=0, return_inverse=True)
+    seen = torch.zeros(len(rows), dtype=torch.bool)
+    seen[torch.from_numpy(places.reshape(-1)[: len(training)])] = True
+    return Attribute(name, kind, start, torch.from_numpy(rows), columns, seen)

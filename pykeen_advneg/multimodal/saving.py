@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import shutil
 
 from ..checkpoint import load_weights
 from ..errors import ConfigurationError
@@ -11,19 +13,28 @@ from .attribute_file import save_tensors
 from .factory import MultimodalTriplesFactory
 from .mkbe import MKBE
 
-__all__ = ["load_run", "save_run"]
+__all__ = ["load_calibration", "load_run", "save_run"]
 
 _WEIGHTS, _SETTINGS, _GRAPH = "model.safetensors", "model.json", "training"
+_CALIBRATION = "calibration"
 
 
-def save_run(model: MKBE, training: MultimodalTriplesFactory, folder: str | pathlib.Path) -> pathlib.Path:
+def save_run(
+    model: MKBE,
+    training: MultimodalTriplesFactory,
+    folder: str | pathlib.Path,
+    calibration: MultimodalTriplesFactory | None = None,
+) -> pathlib.Path:
     """Save a model and its graph.
 
-    (PyKEEN's ``save_to_directory`` pickles the model; to read it is to run what is in the file.)
+    (PyKEEN's ``save_to_directory`` pickles the model; to read it is to run what is in the file.) A folder in which
+    saving did not come to its end is no run, and is not loaded.
 
     :param model: the model
     :param training: the training triples
     :param folder: where
+    :param calibration: triples with numbers which the model was not trained with, e.g., those of validation, for the
+        intervals of ``advneg impute``
 
     :returns: the folder
 
@@ -37,10 +48,28 @@ def save_run(model: MKBE, training: MultimodalTriplesFactory, folder: str | path
             f"The settings of the model cannot be written ({error}); give interactions and encoders by name."
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
+    # without settings, there is no run: an old one does not get half of a new one
+    (folder / _SETTINGS).unlink(missing_ok=True)
+    shutil.rmtree(folder / _CALIBRATION, ignore_errors=True)
     training.to_path_binary(folder / _GRAPH)
+    if calibration is not None:
+        calibration.to_path_binary(folder / _CALIBRATION)
     save_tensors(folder / _WEIGHTS, model.state_dict(), {"model": "mkbe"})
-    (folder / _SETTINGS).write_text(text, encoding="utf-8")
+    temporary = folder / f"{_SETTINGS}.tmp-{os.getpid()}"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / _SETTINGS)
     return folder
+
+
+def load_calibration(folder: str | pathlib.Path) -> MultimodalTriplesFactory | None:
+    """Read the triples for calibration which :func:`save_run` wrote.
+
+    :param folder: where
+
+    :returns: the triples, if there are any
+    """
+    path = pathlib.Path(folder) / _CALIBRATION
+    return MultimodalTriplesFactory.from_path_binary(path) if path.exists() else None
 
 
 def load_run(folder: str | pathlib.Path) -> tuple[MKBE, MultimodalTriplesFactory]:

@@ -71,7 +71,8 @@ class AttributeTypedNegativeSampler(AdversarialNegativeSampler):
     **Relations.** A positive whose relation is in one of ``relation_groups`` has ``relation_share`` of its negatives
     (rounded up) with the relation replaced by another one of its group: the same user and film with the four other
     ratings. They come in turn from a random one on, so that with as many negatives as there are others, each is there
-    once.
+    once. Groups name relations by their ids in the graph; where the training triples have PyKEEN's inverse triples,
+    relations and inverses are replaced each by their like.
 
     **Paper and code.** The paper trains on all objects, without a sampler. The code draws for a rating the four others
     (which it misaligns with their users, cf. the page of MKBE) and films; for a number, a normal random number: here,
@@ -137,7 +138,10 @@ class AttributeTypedNegativeSampler(AdversarialNegativeSampler):
         )
         check_share("relation_share", relation_share)
         groups = [list(group) for group in relation_groups]
-        self._check_groups(groups)
+        inverted = bool(groups) and _has_inverses(mapped_triples)
+        self._check_groups(groups, self.num_relations // (2 if inverted else 1))
+        if inverted:
+            groups = [[2 * relation + i for relation in group] for group in groups for i in (0, 1)]
         self.num_relation_negatives = -int(-relation_share * self.num_negs_per_pos // 1) if groups else 0
         self.register_buffer(
             "corrupt_head_probability", head_probability(side, mapped_triples, self.num_relations), persistent=False
@@ -161,11 +165,12 @@ class AttributeTypedNegativeSampler(AdversarialNegativeSampler):
         ):
             self.register_buffer(name, value, persistent=False)
 
-    def _check_groups(self, groups: Sequence[Sequence[int]]) -> None:
+    @staticmethod
+    def _check_groups(groups: Sequence[Sequence[int]], num_relations: int) -> None:
         members = [relation for group in groups for relation in group]
-        if any(not 0 <= relation < self.num_relations for relation in members):
+        if any(not 0 <= relation < num_relations for relation in members):
             raise ConfigurationError(
-                f"relation_groups={list(groups)!r} must hold ids of relations, 0 to {self.num_relations - 1}."
+                f"relation_groups={list(groups)!r} must hold ids of relations, 0 to {num_relations - 1}."
             )
         if len(set(members)) < len(members) or any(len(group) <= 1 for group in groups):
             raise ConfigurationError(
@@ -200,3 +205,13 @@ class AttributeTypedNegativeSampler(AdversarialNegativeSampler):
         ids = ids.clone()
         ids[:, :m] = torch.where(grouped, other, ids[:, :m])
         return ids, column
+
+
+def _has_inverses(mapped_triples: MappedTriples) -> bool:
+    """Tell whether triples have PyKEEN's inverse ones: those of an odd relation are those of the one before, turned."""
+    relations = mapped_triples[:, COLUMN_RELATION]
+    is_odd = relations % 2 == 1
+    turned = mapped_triples[is_odd].flip(-1)
+    turned[:, COLUMN_RELATION] -= 1
+    originals = mapped_triples[~is_odd & torch.isin(relations, turned[:, COLUMN_RELATION])]
+    return 0 < len(turned) == len(originals) and torch.equal(turned.unique(dim=0), originals.unique(dim=0))

@@ -77,6 +77,9 @@ def row_wise(model: Model, optimizer: Callable[[], Optimizer | None]) -> Iterato
                 change(module._embeddings, "sparse", True)
                 if module.constrainer is not None:
                     change(module, "constrainer", _RowConstrainer(module.constrainer, module, optimizer))
+            elif isinstance(module, nn.Embedding) and module.num_embeddings > MANY_ROWS and not module.sparse:
+                # e.g., the words of an encoder of texts
+                change(module, "sparse", True)
     try:
         yield
     finally:

@@ -12,9 +12,11 @@ from ..attribute_file import load_tensors
 from ..attributes import Attribute
 from .base import EntityDecoder
 from .image import ImageDecoder
+from .numeric import NumericDecoder, Prediction
+from .origin import check_origin, describe_origin
 from .scores import bleu, rouge_l
 from .text import TextDecoder
-from .vectors import CategoricalDecoder, MultiHotDecoder, NumericDecoder, Prediction
+from .vectors import CategoricalDecoder, MultiHotDecoder
 
 __all__ = [
     "CategoricalDecoder",
@@ -25,6 +27,8 @@ __all__ = [
     "Prediction",
     "TextDecoder",
     "bleu",
+    "check_origin",
+    "describe_origin",
     "load_decoder",
     "make_decoder",
     "rouge_l",
@@ -81,6 +85,7 @@ def load_decoder(path: str | Path) -> EntityDecoder:
         with torch.random.fork_rng(devices=[]):
             decoder = cls(**description["settings"])
         decoder.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+        decoder.origin = dict(description["origin"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ConfigurationError(f"'{path}' holds no whole decoder: {error}.") from error
     return decoder.eval()

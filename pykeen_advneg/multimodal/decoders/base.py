@@ -16,7 +16,7 @@ from torch import nn
 from ...errors import ConfigurationError, DivergenceError
 from ..attribute_file import save_tensors
 
-__all__ = ["EntityDecoder", "check_finite", "check_rows", "seeded"]
+__all__ = ["EntityDecoder", "batches", "check_finite", "check_rows", "check_schedule", "seeded"]
 
 
 class EntityDecoder(nn.Module, ABC):
@@ -36,8 +36,15 @@ class EntityDecoder(nn.Module, ABC):
         """
         super().__init__()
         self.settings: Mapping[str, Any] = settings
+        #: what it was trained for, see :func:`pykeen_advneg.multimodal.decoders.origin.describe_origin`
+        self.origin: Mapping[str, str] = {}
         self.register_buffer("center", torch.zeros(settings["embedding_dim"]))
         self.register_buffer("scale", torch.ones(settings["embedding_dim"]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder is."""
+        return self.center.device
 
     def standardize(self, embeddings: FloatTensor) -> None:
         """Remember mean and standard deviation of the embeddings, shape: ``(n, d)``."""
@@ -50,13 +57,22 @@ class EntityDecoder(nn.Module, ABC):
         return (embeddings - self.center) / self.scale
 
     @abstractmethod
-    def fit(self, embeddings: FloatTensor, targets: Any, *, seed: int = 0, use_tqdm: bool = True) -> list[float]:
+    def fit(
+        self,
+        embeddings: FloatTensor,
+        targets: Any,
+        *,
+        seed: int = 0,
+        use_tqdm: bool = True,
+        device: torch.device | str | None = None,
+    ) -> list[float]:
         """Train.
 
         :param embeddings: shape: ``(n, d)``
         :param targets: their values
         :param seed: the seed of all that is random
         :param use_tqdm: whether progress is shown
+        :param device: where to train, and to stay; None: where it is
 
         :returns: the loss of each epoch
         """
@@ -66,7 +82,8 @@ class EntityDecoder(nn.Module, ABC):
 
         :param path: the file
         """
-        save_tensors(path, self.state_dict(), {"decoder": self.name, "settings": dict(self.settings)})
+        description = {"decoder": self.name, "settings": dict(self.settings), "origin": dict(self.origin)}
+        save_tensors(path, self.state_dict(), description)
 
 
 @contextmanager
@@ -77,12 +94,9 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
 
     :yields: a generator of its own, for what is drawn beside the networks
     """
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    try:
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)
-    finally:
-        torch.set_rng_state(state)
 
 
 def check_finite(decoder: str, **losses: float) -> None:
@@ -117,11 +131,26 @@ def check_rows(decoder: str, embeddings: FloatTensor, targets: Any, least: int) 
         raise ConfigurationError(f"decoder {decoder!r} got embeddings which are not finite; train the model again.")
 
 
+def check_schedule(decoder: str, epochs: int, batch_size: int) -> None:
+    """Check how long and by how many rows a decoder is trained.
+
+    :param decoder: the name of the decoder
+    :param epochs: how many epochs
+    :param batch_size: how many rows are in a batch
+
+    :raises ConfigurationError: if nothing would be trained; batch normalisation refuses a batch of one row
+    """
+    if epochs < 1:
+        raise ConfigurationError(f"epochs={epochs} of decoder {decoder!r} trains nothing; choose at least 1.")
+    if batch_size <= 1:
+        raise ConfigurationError(f"batch_size={batch_size} of decoder {decoder!r} is too small; choose at least 2.")
+
+
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[LongTensor]:
     """Draw the batches of an epoch.
 
     :param n: how many rows there are
-    :param size: how many are in a batch; a last one of a single row is left out, which batch normalisation refuses
+    :param size: how many are in a batch, at least 2; a last one of a single row is left out
     :param generator: draws the order
 
     :yields: the rows of a batch

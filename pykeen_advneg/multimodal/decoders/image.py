@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from ...errors import ConfigurationError
-from .base import EntityDecoder, batches, check_finite, check_rows, seeded
+from .base import EntityDecoder, batches, check_finite, check_rows, check_schedule, seeded
 
 __all__ = ["ImageDecoder"]
 
@@ -145,6 +145,7 @@ class ImageDecoder(EntityDecoder):
         *,
         seed: int = 0,
         use_tqdm: bool = True,
+        device: torch.device | str | None = None,
         epochs: int = 75,
         batch_size: int = 16,
         lr: float = 1e-4,
@@ -156,6 +157,7 @@ class ImageDecoder(EntityDecoder):
         :param targets: their pictures of bytes, or from -1 to 1, shape: ``(n, 3, size, size)``
         :param seed: the seed of all that is random
         :param use_tqdm: whether progress is shown
+        :param device: where to train, and to stay; None: where it is
         :param epochs: how many
         :param batch_size: how many pictures are in a batch
         :param lr: the learning rate, at first
@@ -163,17 +165,20 @@ class ImageDecoder(EntityDecoder):
 
         :returns: the measure of convergence of each epoch
 
-        :raises ConfigurationError: if pictures have another shape
+        :raises ConfigurationError: if pictures have another shape or range, or if nothing would be trained
         :raises DivergenceError: if a loss is not finite
         """
         check_rows(self.name, embeddings, targets, 2)
+        check_schedule(self.name, epochs, batch_size)
         size = self.settings["image_size"]
         if targets.ndim != _MAP_DIMENSIONS or tuple(targets.shape[1:]) != (_CHANNELS, size, size):
             raise ConfigurationError(
                 f"decoder 'images' of image_size={size} got pictures of shape {tuple(targets.shape[1:])}; bring them "
                 f"to (3, {size}, {size})."
             )
-        embeddings = embeddings.detach()
+        if targets.is_floating_point() and bool((targets.abs() > 1).any()):
+            raise ConfigurationError("decoder 'images' got numbers beyond -1 and 1; give bytes, or scale them.")
+        embeddings = embeddings.detach().to(self.to(device).device)
         with seeded(seed) as generator:
             for module in self.modules():
                 if isinstance(module, nn.Linear | nn.Conv2d):
@@ -204,7 +209,7 @@ class ImageDecoder(EntityDecoder):
             for rows in batches(len(embeddings), batch_size, generator):
                 for optimizer in (discriminator, painter):
                     optimizer.param_groups[0]["lr"] = max(lr * 0.99 ** (step // _INTERVAL), min(lr, 2e-5))
-                pixels = targets[rows]
+                pixels = targets[rows].to(self.device)
                 true = pixels if pixels.is_floating_point() else pixels.float() / 127.5 - 1
                 likeness = max(0.1 * 0.993 ** (step / _INTERVAL), 3e-5)
                 of_true, of_made = self._step(true, embeddings[rows], discriminator, painter, likeness)
@@ -242,15 +247,20 @@ class ImageDecoder(EntityDecoder):
         return of_true.item(), of_made.item()
 
     @torch.no_grad()
-    def sample(self, embeddings: FloatTensor, seed: int = 0) -> torch.Tensor:
+    def sample(self, embeddings: FloatTensor, seed: int = 0, batch_size: int = 64) -> torch.Tensor:
         """Paint pictures for entities.
 
         :param embeddings: shape: ``(n, d)``
         :param seed: the seed of the noise
+        :param batch_size: how many are painted at once
 
         :returns: bytes, shape: ``(n, 3, size, size)``
         """
         self.eval()
         with seeded(seed):
-            pictures = self.paint(self.conditions(embeddings))
-        return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            parts = [_bytes(self.paint(self.conditions(x.to(self.device)))) for x in embeddings.split(batch_size)]
+        return torch.cat(parts)
+
+
+def _bytes(pictures: FloatTensor) -> torch.Tensor:
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pykeen.typing import FloatTensor, LongTensor
-from torch import nn
-from torch.nn import functional
-from torch.nn.utils import clip_grad_norm_
-from torch.nn.utils.rnn import pack_padded_sequence
+from pykeen.typing import FloatTensor
 from tqdm.auto import tqdm
 from typing_extensions import override
 
 from ...errors import ConfigurationError
-from ..encoders.tokens import PAD, Vocabulary, words
-from .base import EntityDecoder, batches, check_finite, check_rows, seeded
+from ..encoders.tokens import PAD, UNKNOWN, Vocabulary, words
+from .base import batches, check_finite, check_rows, check_schedule, seeded
+from .networks import END, START, TextNetworks
+from .players import Players
 
 __all__ = ["TextDecoder"]
 
-START, END = 2, 3
 _SPECIAL = ("<sos>", "<eos>")
 #: the noise on codes shrinks by this factor once in so many steps
 _NOISE_DECAY, _NOISE_STEPS = 0.995, 100
@@ -28,7 +25,7 @@ _NOISE_DECAY, _NOISE_STEPS = 0.995, 100
 _MORE_ROUNDS = (2, 4, 6)
 
 
-class TextDecoder(EntityDecoder):
+class TextDecoder(TextNetworks):
     r"""A conditional, adversarially regularised autoencoder (Zhao et al., 2018), as MKBE has it for descriptions.
 
     An LSTM reads a text; its last state, brought to the unit sphere, is the *code* $c$ of the text. Another LSTM, whose
@@ -88,80 +85,7 @@ class TextDecoder(EntityDecoder):
             conditional=conditional,
         )
         self.noise_dim, self.conditional, self.max_length = noise_dim, conditional, max_length
-        self._build(len(tokens))
-
-    def _build(self, num_tokens: int) -> None:
-        """Make the networks."""
-        settings = self.settings
-        word_dim, hidden_dim = settings["word_dim"], settings["hidden_dim"]
-        condition = settings["embedding_dim"] if self.conditional else 0
-        n = max(num_tokens, END + 1)
-        self.embedding = nn.Embedding(n, word_dim, padding_idx=PAD)
-        self.reader = nn.LSTM(word_dim, hidden_dim, batch_first=True)
-        self.writer = nn.LSTM(word_dim + hidden_dim, hidden_dim, batch_first=True)
-        self.output = nn.Linear(hidden_dim, n)
-        self.generator = nn.Sequential(
-            *_block(condition + self.noise_dim, hidden_dim),
-            *_block(hidden_dim, hidden_dim),
-            nn.Linear(hidden_dim, hidden_dim),
-        )
-        self.critic = nn.Sequential(
-            nn.Linear(hidden_dim + condition, hidden_dim),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.BatchNorm1d(hidden_dim),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden_dim, 1),
-        )
-        for network in (self.generator, self.critic):
-            for layer in network:
-                if isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=0.02)
-                    nn.init.zeros_(layer.bias)
-
-    @override
-    def condition(self, embeddings: FloatTensor) -> FloatTensor:
-        """Bring embeddings to length 1, shape: ``(n, d)``; to nothing, if unconditional."""
-        return functional.normalize(embeddings, dim=-1) if self.conditional else embeddings[:, :0]
-
-    def encode(self, tokens: LongTensor, lengths: LongTensor) -> FloatTensor:
-        """Read texts.
-
-        :param tokens: ids, the end included, shape: ``(n, length)``
-        :param lengths: shape: ``(n,)``
-
-        :returns: codes of length 1, shape: ``(n, hidden_dim)``
-        """
-        packed = pack_padded_sequence(self.embedding(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, (state, _) = self.reader(packed)
-        codes: FloatTensor = functional.normalize(state[-1], dim=-1)
-        return codes
-
-    def write(self, codes: FloatTensor, tokens: LongTensor) -> FloatTensor:
-        """Write texts, each word given those before it.
-
-        :param codes: shape: ``(n, hidden_dim)``
-        :param tokens: the words, the end included, shape: ``(n, length)``
-
-        :returns: logits of the words, shape: ``(n, length, words)``
-        """
-        before = torch.cat([torch.full_like(tokens[:, :1], START), tokens[:, :-1]], dim=1)
-        x = torch.cat([self.embedding(before), codes.unsqueeze(1).expand(-1, tokens.shape[1], -1)], dim=-1)
-        output, _ = self.writer(x)
-        logits: FloatTensor = self.output(output)
-        return logits
-
-    def generate_codes(self, embeddings: FloatTensor) -> FloatTensor:
-        """Make codes from embeddings, shape: ``(n, hidden_dim)``."""
-        condition = self.condition(embeddings)
-        noise = torch.randn(len(embeddings), self.noise_dim, device=embeddings.device)
-        codes: FloatTensor = self.generator(torch.cat([condition, noise], dim=-1))
-        return codes
-
-    def criticize(self, codes: FloatTensor, condition: FloatTensor) -> FloatTensor:
-        """Give the mean opinion of the critic; low for true texts."""
-        opinion: FloatTensor = self.critic(torch.cat([codes, condition], dim=-1)).mean()
-        return opinion
+        self.build(len(tokens))
 
     @override
     def fit(
@@ -171,6 +95,7 @@ class TextDecoder(EntityDecoder):
         *,
         seed: int = 0,
         use_tqdm: bool = True,
+        device: torch.device | str | None = None,
         epochs: int = 15,
         batch_size: int = 64,
         lr: float = 1.0,
@@ -187,6 +112,7 @@ class TextDecoder(EntityDecoder):
         :param targets: their texts
         :param seed: the seed of all that is random
         :param use_tqdm: whether progress is shown
+        :param device: where to train, and to stay; None: where it is
         :param epochs: how many
         :param batch_size: how many texts are in a batch
         :param lr: the learning rate of the autoencoder
@@ -199,16 +125,20 @@ class TextDecoder(EntityDecoder):
 
         :returns: the cross-entropy of a word in each epoch
 
+        :raises ConfigurationError: if there are too few texts, or if nothing would be trained
         :raises DivergenceError: if a loss is not finite
         """
         check_rows(self.name, embeddings, targets, 2)
-        embeddings = embeddings.detach()
+        check_schedule(self.name, epochs, batch_size)
+        embeddings = embeddings.detach().to(self.to(device).device)
         vocabulary = Vocabulary(targets, _split, self.max_length + 1, self.settings["max_words"], _SPECIAL)
         tokens, lengths = vocabulary.encode(targets)
+        tokens = tokens.to(self.device)
         with seeded(seed) as generator:
             self.settings = {**self.settings, "tokens": list(vocabulary.tokens)}
-            self._build(len(vocabulary))
-            players = _Players(self, lr, critic_lr, generator_lr, clamp, adversarial_scale)
+            self.build(len(vocabulary))
+            self.to(self.device)
+            players = Players(self, lr, critic_lr, generator_lr, clamp, adversarial_scale)
             losses, rounds, step = [], 1, 0
             for epoch in tqdm(range(1, epochs + 1), desc="decoder text", unit="epoch", disable=not use_tqdm):
                 rounds += epoch in _MORE_ROUNDS
@@ -239,7 +169,7 @@ class TextDecoder(EntityDecoder):
         """
         self.eval()
         with seeded(seed):
-            return self.write_freely(self.generate_codes(embeddings), temperature)
+            return self.write_freely(self.generate_codes(embeddings.to(self.device)), temperature)
 
     @torch.no_grad()
     def write_freely(self, codes: FloatTensor, temperature: float = 0.0) -> list[str]:
@@ -258,7 +188,7 @@ class TextDecoder(EntityDecoder):
             output, state = self.writer(x, state)
             logits = self.output(output[:, 0])
             # what is no word of a text is not written
-            logits[:, [PAD, START]] = -torch.inf
+            logits[:, [PAD, UNKNOWN, START]] = -torch.inf
             if temperature:
                 word = (logits / temperature).softmax(dim=-1).multinomial(1).squeeze(-1)
             else:
@@ -270,76 +200,6 @@ class TextDecoder(EntityDecoder):
         if END in ids:
             ids = ids[: ids.index(END)]
         return " ".join(self.settings["tokens"][i] for i in ids)
-
-
-class _Players:
-    """The three which take turns, and their optimizers."""
-
-    def __init__(
-        self, decoder: TextDecoder, lr: float, critic_lr: float, generator_lr: float, clamp: float, scale: float
-    ) -> None:
-        self.decoder, self.clamp, self.scale = decoder, clamp, scale
-        self.autoencoder_parameters = [
-            parameter
-            for network in (decoder.embedding, decoder.reader, decoder.writer, decoder.output)
-            for parameter in network.parameters()
-        ]
-        self.autoencoder = torch.optim.SGD(self.autoencoder_parameters, lr=lr)
-        self.critic = torch.optim.Adam(decoder.critic.parameters(), lr=critic_lr, betas=(0.9, 0.999))
-        self.generator = torch.optim.Adam(decoder.generator.parameters(), lr=generator_lr, betas=(0.9, 0.999))
-        #: the norm of the last gradient of the codes from the words
-        self.norm = torch.zeros(())
-
-    def reconstruct(self, tokens: LongTensor, lengths: LongTensor, _: FloatTensor, noise: float) -> float:
-        """Step the autoencoder."""
-        decoder = self.decoder
-        self.autoencoder.zero_grad()
-        codes = decoder.encode(tokens, lengths)
-        codes.register_hook(self._remember)
-        logits = decoder.write(codes + noise * torch.randn_like(codes), tokens)
-        loss = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), ignore_index=PAD)
-        loss.backward()
-        clip_grad_norm_(self.autoencoder_parameters, 1.0)
-        self.autoencoder.step()
-        return loss.item()
-
-    def _remember(self, gradient: FloatTensor) -> None:
-        self.norm = gradient.norm()
-
-    def _turn(self, gradient: FloatTensor) -> FloatTensor:
-        """Turn the critic's gradient of the codes round, and give it the size of the one from the words."""
-        turned: FloatTensor = -self.scale * gradient * self.norm / gradient.norm().clamp(min=1e-12)
-        return turned
-
-    def criticize(self, tokens: LongTensor, lengths: LongTensor, embeddings: FloatTensor) -> float:
-        """Step the critic, and the encoder against it."""
-        decoder = self.decoder
-        with torch.no_grad():
-            for parameter in decoder.critic.parameters():
-                parameter.clamp_(-self.clamp, self.clamp)
-        self.critic.zero_grad()
-        self.autoencoder.zero_grad()
-        codes, condition = decoder.encode(tokens, lengths), decoder.condition(embeddings)
-        codes.register_hook(self._turn)
-        made = decoder.generate_codes(embeddings).detach()
-        loss = decoder.criticize(codes, condition) - decoder.criticize(made, condition)
-        loss.backward()
-        clip_grad_norm_(self.autoencoder_parameters, 1.0)
-        self.critic.step()
-        self.autoencoder.step()
-        return loss.item()
-
-    def generate(self, embeddings: FloatTensor) -> float:
-        """Step the generator."""
-        self.generator.zero_grad()
-        loss = self.decoder.criticize(self.decoder.generate_codes(embeddings), self.decoder.condition(embeddings))
-        loss.backward()
-        self.generator.step()
-        return loss.item()
-
-
-def _block(width_in: int, width: int) -> list[nn.Module]:
-    return [nn.Linear(width_in, width), nn.BatchNorm1d(width), nn.ReLU()]
 
 
 def _split(text: str) -> list[str]:

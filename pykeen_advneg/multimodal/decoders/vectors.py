@@ -1,11 +1,11 @@
-"""Decoders of numbers, of categories and of sets of labels: a hidden layer on the embedding of the entity."""
+"""Decoders of categories and of sets of labels: a hidden layer on the embedding of the entity."""
 
 from __future__ import annotations
 
 import copy
 import math
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -14,30 +14,16 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from ...errors import ConfigurationError
-from .base import EntityDecoder, batches, check_finite, check_rows, seeded
+from .base import EntityDecoder, batches, check_finite, check_rows, check_schedule, seeded
 
-__all__ = ["CategoricalDecoder", "MultiHotDecoder", "NumericDecoder", "Prediction"]
+__all__ = ["CategoricalDecoder", "MultiHotDecoder", "Perceptron"]
 
 #: one tenth of the rows says when to stop, another how wide intervals are
 _SHARE = 10
 _LEAST = 10
 
 
-class Prediction(NamedTuple):
-    """Numbers, and intervals around them."""
-
-    #: shape: ``(n,)``
-    value: FloatTensor
-
-    #: shape: ``(n,)``
-    low: FloatTensor
-
-    #: shape: ``(n,)``
-    high: FloatTensor
-
-
-class _Perceptron(EntityDecoder):
+class Perceptron(EntityDecoder):
     """A layer with ReLU, and a linear one, on standardised embeddings; stopped early."""
 
     def __init__(
@@ -73,6 +59,7 @@ class _Perceptron(EntityDecoder):
         *,
         seed: int = 0,
         use_tqdm: bool = True,
+        device: torch.device | str | None = None,
         epochs: int = 200,
         batch_size: int = 256,
         lr: float = 3e-3,
@@ -85,6 +72,7 @@ class _Perceptron(EntityDecoder):
         :param targets: their values
         :param seed: the seed of all that is random
         :param use_tqdm: whether progress is shown
+        :param device: where to train, and to stay; None: where it is
         :param epochs: how many at most
         :param batch_size: how many rows are in a batch
         :param lr: the learning rate of AdamW
@@ -93,10 +81,12 @@ class _Perceptron(EntityDecoder):
 
         :returns: the loss of each epoch on the rows which were held out
 
+        :raises ConfigurationError: if there are too few rows, or if nothing would be trained
         :raises DivergenceError: if a loss is not finite
         """
-        embeddings = embeddings.detach()
         check_rows(self.name, embeddings, targets, _LEAST)
+        check_schedule(self.name, epochs, batch_size)
+        embeddings = embeddings.detach().to(self.to(device).device)
         with seeded(seed) as generator:
             for module in self.layers:
                 if isinstance(module, nn.Linear):
@@ -105,7 +95,7 @@ class _Perceptron(EntityDecoder):
             share = max(1, len(order) // _SHARE)
             stopping, calibration, training = order[:share], order[share : 2 * share], order[2 * share :]
             self.standardize(embeddings[training])
-            wanted = self.prepare(targets)
+            wanted = self.prepare(targets).to(self.device)
             optimizer = torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay)
             best, state, losses = math.inf, copy.deepcopy(self.state_dict()), []
             waited = 0
@@ -133,78 +123,7 @@ class _Perceptron(EntityDecoder):
         return losses
 
 
-class NumericDecoder(_Perceptron):
-    r"""Predicts a number, with an interval.
-
-    Trained by the squared error of the standardised number. The paper's loss is its root mean squared error; sizes are
-    not given there: one hidden layer of the width of the embedding [our choice].
-
-    The interval is that of split conformal prediction: on rows which took no part in training, the
-    $\lceil (n + 1) (1 - \alpha) \rceil / n$ quantile of the absolute errors is its half width. It holds the true number
-    with probability $1 - \alpha$ for entities drawn as those rows were, and is as wide for all of them.
-    """
-
-    name = "numeric"
-
-    residuals: FloatTensor
-
-    def __init__(
-        self,
-        *,
-        embedding_dim: int,
-        mean: float = 0.0,
-        std: float = 1.0,
-        hidden_dim: int | None = None,
-        dropout: float = 0.1,
-        num_residuals: int = 0,
-    ) -> None:
-        """Initialize the decoder.
-
-        :param embedding_dim: the width of the embeddings
-        :param mean: the mean of the numbers
-        :param std: their standard deviation
-        :param hidden_dim: the width of the hidden layer; that of the embeddings if None
-        :param dropout: the probability with which a hidden unit is dropped in training
-        :param num_residuals: of how many rows the errors are known; set by training
-        """
-        super().__init__(embedding_dim, 1, hidden_dim, dropout, mean=mean, std=std, num_residuals=num_residuals)
-        self.register_buffer("residuals", torch.zeros(num_residuals))
-
-    @override
-    def prepare(self, targets: FloatTensor) -> FloatTensor:
-        scores: FloatTensor = (torch.as_tensor(targets).double() - self.settings["mean"]) / self.settings["std"]
-        return scores.float()
-
-    @override
-    def loss(self, output: FloatTensor, targets: FloatTensor) -> FloatTensor:
-        return functional.mse_loss(output.squeeze(-1), targets)
-
-    @override
-    def calibrate(self, embeddings: FloatTensor, targets: FloatTensor) -> None:
-        self.residuals = (self(embeddings).squeeze(-1) - targets).abs().sort().values * self.settings["std"]
-        self.settings = {**self.settings, "num_residuals": len(self.residuals)}
-
-    @torch.no_grad()
-    def predict(self, embeddings: FloatTensor, alpha: float = 0.1) -> Prediction:
-        """Predict.
-
-        :param embeddings: shape: ``(n, d)``
-        :param alpha: how often the interval may miss the true number
-
-        :returns: numbers and intervals, which are infinite where too few rows are known for this ``alpha``
-
-        :raises ConfigurationError: if ``alpha`` is impossible
-        """
-        if not 0 < alpha < 1:
-            raise ConfigurationError(f"alpha={alpha!r} must be greater than 0 and less than 1.")
-        self.eval()
-        value = self(embeddings).squeeze(-1) * self.settings["std"] + self.settings["mean"]
-        place = math.ceil((len(self.residuals) + 1) * (1 - alpha))
-        half = self.residuals[place - 1] if place <= len(self.residuals) else value.new_tensor(math.inf)
-        return Prediction(value, value - half, value + half)
-
-
-class CategoricalDecoder(_Perceptron):
+class CategoricalDecoder(Perceptron):
     """Predicts the probabilities of categories; trained by cross-entropy."""
 
     name = "categorical"
@@ -238,11 +157,11 @@ class CategoricalDecoder(_Perceptron):
         :returns: the probabilities of the categories, shape: ``(n, c)``
         """
         self.eval()
-        probabilities: FloatTensor = self(embeddings).softmax(dim=-1)
+        probabilities: FloatTensor = self(embeddings.to(self.device)).softmax(dim=-1).cpu()
         return probabilities
 
 
-class MultiHotDecoder(_Perceptron):
+class MultiHotDecoder(Perceptron):
     """Predicts the probability of each label; trained by binary cross-entropy."""
 
     name = "multi_hot"
@@ -276,5 +195,5 @@ class MultiHotDecoder(_Perceptron):
         :returns: the probability of each label, shape: ``(n, w)``
         """
         self.eval()
-        probabilities: FloatTensor = self(embeddings).sigmoid()
+        probabilities: FloatTensor = self(embeddings.to(self.device)).sigmoid().cpu()
         return probabilities

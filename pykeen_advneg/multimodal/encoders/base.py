@@ -17,11 +17,15 @@ from ..attributes import Attribute
 
 __all__ = ["ValueEncoder", "check_kind", "mlp"]
 
+#: how many values are encoded at once: what is in between takes more memory than the vectors
+_AT_ONCE = 1024
+
 
 class ValueEncoder(Representation, ABC):
     """Represents the values of one attribute; value $i$ is that at position $i$ of the attribute.
 
-    What the values are is in buffers, which are no part of ``state_dict()``: they come with the graph.
+    What the values are is in buffers, which are no part of ``state_dict()``: they come with the graph. Only what
+    another method has made of them is (:class:`~pykeen_advneg.multimodal.encoders.SentenceEncoder`).
     """
 
     def __init__(self, *, attribute: Attribute, shape: int, **kwargs: Any) -> None:
@@ -48,7 +52,8 @@ class ValueEncoder(Representation, ABC):
             indices = torch.arange(self.max_id, device=self.device)
         if not indices.numel():
             return torch.zeros(*indices.shape, *self.shape, device=self.device)
-        return self.encode(indices.flatten()).view(*indices.shape, *self.shape)
+        encoded = [self.encode(part) for part in indices.flatten().split(_AT_ONCE)]
+        return torch.cat(encoded).view(*indices.shape, *self.shape)
 
     # docstr-coverage: inherited
     def reset_parameters(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from class_resolver import HintOrType
@@ -78,7 +78,7 @@ class CharacterGRUEncoder(_TokenEncoder):
         check_kind("charactergru", attribute, "text", "categorical")
         if num_layers < 1:
             raise ConfigurationError(f"num_layers={num_layers} is too small; choose at least 1.")
-        vocabulary = Vocabulary(attribute.labels, characters, max_length + 2)
+        vocabulary = Vocabulary(_training_texts(attribute), characters, max_length + 2)
         width = character_dim or max(1, shape // 2)
         super().__init__(attribute, shape, vocabulary, width, **kwargs)
         half = -(-shape // 2)
@@ -142,7 +142,7 @@ class WordCNNEncoder(_TokenEncoder):
         """
         check_kind("wordcnn", attribute, "text", "categorical")
         width = word_dim or max(1, shape // 2)
-        vocabulary = Vocabulary(attribute.labels, words, max_length, max_words)
+        vocabulary = Vocabulary(_training_texts(attribute), words, max_length, max_words)
         super().__init__(attribute, shape, vocabulary, width, **kwargs)
         widths = [width, *[shape] * num_layers]
         self.layers = nn.ModuleList(nn.Conv1d(before, after, kernel_size) for before, after in pairwise(widths))
@@ -166,8 +166,11 @@ class SentenceEncoder(FeatureEncoder):
     """A vector for each text by a sentence encoder which is not trained, and a layer on top.
 
     Without an encoder of yours, the vectors are those of latent semantic analysis (TF-IDF of words and pairs of words,
-    truncated singular value decomposition) of the texts of the attribute: no weights to download, no word order.
+    truncated singular value decomposition) of the texts of the attribute: no weights to download, no word order. The
+    vectors are saved with the weights.
     """
+
+    keeps_rows: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -193,7 +196,11 @@ class SentenceEncoder(FeatureEncoder):
         :param kwargs: keyword-based parameters of :class:`pykeen.nn.representation.Representation`
         """
         check_kind("sentence", attribute, "text", "categorical")
-        features = torch.as_tensor(embed(attribute.labels)) if embed else latent_semantics(attribute.labels, width)
+        features = (
+            torch.as_tensor(embed(attribute.labels))
+            if embed
+            else latent_semantics(attribute.labels, width, _training_texts(attribute))
+        )
         super().__init__(
             attribute=attribute,
             shape=shape,
@@ -205,19 +212,27 @@ class SentenceEncoder(FeatureEncoder):
         )
 
 
-def latent_semantics(texts: Sequence[str], width: int) -> FloatTensor:
+def _training_texts(attribute: Attribute) -> list[str]:
+    """Give the texts of training, to which vocabularies are fitted."""
+    return [attribute.labels[i] for i in attribute.training_positions.tolist()]
+
+
+def latent_semantics(texts: Sequence[str], width: int, training: Sequence[str]) -> FloatTensor:
     """Embed texts by latent semantic analysis.
 
     :param texts: the texts
     :param width: how many dimensions, at most
+    :param training: the texts which it is fitted to
 
     :returns: shape: ``(n, w)``
     """
     from sklearn.decomposition import TruncatedSVD  # type: ignore[import-untyped]
     from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
 
-    matrix = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+", sublinear_tf=True).fit_transform(texts)
-    width = max(1, min(width, min(matrix.shape) - 1))
-    if min(matrix.shape) == 1:
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+", sublinear_tf=True)
+    own = vectorizer.fit_transform(training)
+    matrix = vectorizer.transform(texts)
+    if min(own.shape) == 1:
         return torch.as_tensor(matrix.toarray()).float()
-    return torch.as_tensor(TruncatedSVD(width, random_state=0).fit_transform(matrix)).float()
+    width = max(1, min(width, min(own.shape) - 1))
+    return torch.as_tensor(TruncatedSVD(width, random_state=0).fit(own).transform(matrix)).float()

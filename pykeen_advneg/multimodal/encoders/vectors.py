@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from class_resolver import HintOrType
 from pykeen.nn.representation import Embedding
@@ -22,6 +22,9 @@ class _MatrixEncoder(ValueEncoder):
 
     rows: FloatTensor
 
+    #: whether the rows are saved with the weights, since to compute them again may give others
+    keeps_rows: ClassVar[bool] = False
+
     def __init__(
         self,
         attribute: Attribute,
@@ -33,7 +36,7 @@ class _MatrixEncoder(ValueEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(attribute=attribute, shape=shape, **kwargs)
-        self.register_buffer("rows", rows.float(), persistent=False)
+        self.register_buffer("rows", rows.float(), persistent=self.keeps_rows)
         self.layers = mlp(rows.shape[1], shape, num_layers, activation, dropout=dropout)
 
     @override
@@ -103,7 +106,7 @@ class MultiHotEncoder(_MatrixEncoder):
 class FeatureEncoder(_MatrixEncoder):
     """A multi-layer perceptron on vectors which some other network has computed, e.g., of pictures.
 
-    They are standardised first, component by component, over all distinct values.
+    They are standardised first, component by component, by mean and deviation of the distinct values of training.
     """
 
     def __init__(
@@ -139,8 +142,9 @@ class FeatureEncoder(_MatrixEncoder):
                 f"the shape {found}; flatten them, or choose 'featuremap' or 'picture'."
             )
         rows = features.float()
-        deviation = rows.std(dim=0, unbiased=False)
-        rows = (rows - rows.mean(dim=0)) / deviation.where(deviation > 0, deviation.new_ones(()))
+        own = rows[attribute.training_positions]
+        deviation = own.std(dim=0, unbiased=False)
+        rows = (rows - own.mean(dim=0)) / deviation.where(deviation > 0, deviation.new_ones(()))
         super().__init__(attribute, shape, rows, num_layers, activation, dropout, **kwargs)
 
 
