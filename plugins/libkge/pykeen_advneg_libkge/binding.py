@@ -19,14 +19,13 @@ from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.training.batches import draw_negatives
 from pykeen_advneg.training.parts import Parts, score, whole_chunks
 
+from .checks import check_scores
 from .losses import HostLoss, host_of
-from .reciprocal import ReciprocalScorer, directed
+from .reciprocal import RECIPROCAL, ReciprocalScorer, directed
 from .settings import SamplerSettings, Settings
-from .view import check_scores, is_a, make_view
+from .view import is_a, make_view
 
 __all__ = ["Binding", "Draw"]
-
-RECIPROCAL = "kge.model.reciprocal_relations_model.ReciprocalRelationsModel"
 
 #: how many triples are scored to check the view
 SOME = 16
@@ -83,7 +82,7 @@ class Binding:
         self.num_relations = num_relations
         self.is_reciprocal = is_a(model, RECIPROCAL)
         self.view = make_view(model, num_entities, num_relations * (1 + self.is_reciprocal))
-        check_scores(model, self.view, triples[:SOME])
+        check_scores(model, self.view, triples[:SOME], num_relations)
         self.scorer = Scorer(self.view)
         self.pretraining_sampler: NegativeSampler | None = None
         self.is_pretraining = False

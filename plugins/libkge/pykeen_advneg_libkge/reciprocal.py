@@ -11,7 +11,21 @@ from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.scoring import Scorer
 
-__all__ = ["ReciprocalScorer", "directed"]
+__all__ = ["RECIPROCAL", "ReciprocalScorer", "directed", "turned"]
+
+RECIPROCAL = "kge.model.reciprocal_relations_model.ReciprocalRelationsModel"
+
+
+def turned(triples: LongTensor, num_relations: int) -> LongTensor:
+    r"""Turn $(h, r, t)$ to $(t, r^{-1}, h)$.
+
+    :param triples: shape: ``(n, 3)``
+    :param num_relations: the number of relations of the data set; the inverse of $r$ has the number $r$ plus this
+
+    :returns: shape: ``(n, 3)``
+    """
+    h, r, t = triples.unbind(dim=-1)
+    return torch.stack([t, r + num_relations, h], dim=-1)
 
 
 def directed(negatives: Negatives, num_relations: int) -> Negatives:
@@ -40,9 +54,8 @@ def directed(negatives: Negatives, num_relations: int) -> Negatives:
     column = column[:, :1]
     if bool((column == COLUMN_RELATION).any()):
         raise ConfigurationError("The sampler corrupts relations, which a reciprocal_relations_model cannot score.")
-    h, r, t = negatives.positives.unbind(dim=-1)
-    turned = torch.stack([t, r + num_relations, h], dim=-1)
-    positives = torch.where(column == COLUMN_HEAD, turned, negatives.positives)
+    inverse = turned(negatives.positives, num_relations)
+    positives = torch.where(column == COLUMN_HEAD, inverse, negatives.positives)
     return replace(negatives, positives=positives, column=torch.full_like(column, COLUMN_TAIL))
 
 
@@ -80,6 +93,5 @@ class ReciprocalScorer(Scorer):
         :returns: shape: ``(b, n)``
         """
         if column == COLUMN_HEAD:
-            h, r, t = hrt.unbind(dim=-1)
-            hrt, column = torch.stack([t, r + self.num_relations, h], dim=-1), COLUMN_TAIL
+            hrt, column = turned(hrt, self.num_relations), COLUMN_TAIL
         return super().candidates(hrt, column, ids)

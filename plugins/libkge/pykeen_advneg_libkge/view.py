@@ -31,12 +31,9 @@ from torch import nn
 
 from pykeen_advneg.errors import ConfigurationError
 
-__all__ = ["EmbedderRepresentation", "KgeView", "ScorerInteraction", "check_scores", "is_a", "make_view"]
+__all__ = ["EmbedderRepresentation", "KgeView", "ScorerInteraction", "is_a", "make_view"]
 
 Encode = Callable[[FloatTensor], FloatTensor]
-
-#: what rounding, and an epsilon in the norm of LibKGE's TransE, may make of a score
-RELATIVE, ABSOLUTE = 1e-3, 1e-3
 
 
 def is_a(instance: object, *names: str) -> bool:
@@ -198,31 +195,3 @@ def _interaction(scorer: nn.Module) -> tuple[Interaction[Any, Any, Any], Encode 
         case "kge.model.rotate.RotatEScorer" if kge.get_option("l_norm") == 2:  # noqa: PLR2004
             return RotatEInteraction(p=2), halves_as_complex, phases_as_complex
     return ScorerInteraction(scorer), None, None
-
-
-def check_scores(model: nn.Module, view: KgeView, triples: LongTensor) -> None:
-    """Check that view and model give the same scores, for a model which computes them in a way of its own.
-
-    :param model: the model
-    :param view: as :func:`make_view` gave it
-    :param triples: shape: ``(n, 3)``
-
-    :raises ConfigurationError: if they do not
-    """
-    mode = model.training
-    model.eval()
-    view.eval()
-    kge: Any = model
-    try:
-        with torch.no_grad():
-            s, p, o = triples.unbind(dim=-1)
-            expected = kge.score_spo(s, p, o, direction="o").flatten()
-            scores = view.score_hrt(triples).flatten()
-    finally:
-        model.train(mode)
-        view.train(mode)
-    if not torch.allclose(scores, expected, rtol=RELATIVE, atol=ABSOLUTE):
-        raise ConfigurationError(
-            f"model {type(model).__name__} does not score triples by its embedders and its scorer alone (by as much as "
-            f"{(scores - expected).abs().max().item():.2g}), which is not supported; choose another model."
-        )

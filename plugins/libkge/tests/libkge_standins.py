@@ -112,6 +112,10 @@ class Model(nn.Module):
         return self._the_scorer.score_emb(s, p, o, combine="spo").view(-1)
 
 
+Model.__module__ = "kge.model.kge_model"
+Model.__qualname__ = "KgeModel"
+
+
 class Reciprocal(Model):
     """As LibKGE's reciprocal model; the embedder of relations has twice as many."""
 

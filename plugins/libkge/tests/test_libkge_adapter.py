@@ -21,12 +21,13 @@ from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.scoring import Scorer
 from pykeen_advneg_libkge.__main__ import app
+from pykeen_advneg_libkge.checks import check_scores
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import check_libkge
 from pykeen_advneg_libkge.losses import EXCLUDED, HostLoss
 from pykeen_advneg_libkge.reciprocal import ReciprocalScorer, directed
 from pykeen_advneg_libkge.settings import KEY, Settings
-from pykeen_advneg_libkge.view import check_scores, make_view
+from pykeen_advneg_libkge.view import make_view
 
 ENTITIES, RELATIONS = 14, 5
 
@@ -92,10 +93,48 @@ def test_dropout_falls_in_training_only() -> None:
     assert torch.equal(scorer.positives(triples()), scorer.positives(triples()))
 
 
+class Doubled(torch.nn.Module):
+    """The scorer of a model, whose scores are a little larger."""
+
+    def __init__(self, scorer: Any) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def score_emb(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.scorer.score_emb(*args, **kwargs) * 1.01
+
+
+@pytest.mark.parametrize("kind", [standins.Model, standins.Reciprocal])
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 100.0])
+def test_scores_of_any_size_are_compared(kind: Any, scale: float) -> None:
+    """One part in a hundred is seen, whether scores are as small as those of new embeddings, or large."""
+    torch.manual_seed(0)
+    model = kind("distmult", ENTITIES, RELATIONS)
+    for parameter in model.parameters():
+        parameter.data *= scale
+    count = RELATIONS * (1 + (kind is standins.Reciprocal))
+    view = make_view(model, ENTITIES, count)
+    check_scores(model, view, triples(), RELATIONS)
+    model._the_scorer = Doubled(model._the_scorer)
+    with pytest.raises(ConfigurationError, match="does not score"):
+        check_scores(model, view, triples(), RELATIONS)
+    assert model.training
+
+
+def test_both_directions_are_compared() -> None:
+    model = standins.Reciprocal("other", ENTITIES, RELATIONS)
+    view = make_view(model, ENTITIES, 2 * RELATIONS)
+    check_scores(model, view, triples(), RELATIONS)
+    # the inverse relations of the model are not those of the view
+    model.num = 0
+    with pytest.raises(ConfigurationError, match="does not score"):
+        check_scores(model, view, triples(), RELATIONS)
+
+
 def test_models_which_compute_otherwise_are_refused() -> None:
     class Odd(standins.Model):
         def score_spo(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-            return super().score_spo(*args, **kwargs) + 1
+            return super().score_spo(*args, **kwargs)
 
         def get_o_embedder(self) -> torch.nn.Module:
             return self._objects
@@ -103,9 +142,8 @@ def test_models_which_compute_otherwise_are_refused() -> None:
     odd = Odd("distmult", ENTITIES, RELATIONS)
     odd._objects = odd._entities
     view = make_view(odd, ENTITIES, RELATIONS)
-    with pytest.raises(ConfigurationError, match="Odd does not score"):
-        check_scores(odd, view, triples())
-    assert odd.training
+    with pytest.raises(ConfigurationError, match=r"Odd scores triples in a way of its own.*reciprocal"):
+        check_scores(odd, view, triples(), RELATIONS)
     odd._objects = standins.Embedder(ENTITIES, 8)
     with pytest.raises(ConfigurationError, match="different embedders"):
         make_view(odd, ENTITIES, RELATIONS)

@@ -21,10 +21,11 @@ from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.scoring import Scorer
-from pykeen_advneg_libkge.binding import RECIPROCAL
+from pykeen_advneg_libkge.checks import MODEL
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import NEEDED, check_libkge
 from pykeen_advneg_libkge.losses import EXCLUDED, HostLoss
+from pykeen_advneg_libkge.reciprocal import RECIPROCAL
 
 try:
     check_libkge()
@@ -127,8 +128,8 @@ def test_standins_claim_nothing_more() -> None:
     assert list(inspect.signature(standins.TrainingJob.__init__).parameters) == list(constructor.parameters)
     for module, names in NEEDED.items():
         assert all(hasattr(sys.modules[module], name) for name in names)
-    reciprocal = kge.model.ReciprocalRelationsModel
-    assert f"{reciprocal.__module__}.{reciprocal.__qualname__}" == RECIPROCAL
+    for cls, name in ((kge.model.ReciprocalRelationsModel, RECIPROCAL), (kge.model.KgeModel, MODEL)):
+        assert f"{cls.__module__}.{cls.__qualname__}" == name
     for cls, _ in standins.SCORERS.values():
         if cls.__module__.startswith("kge."):
             assert hasattr(sys.modules[cls.__module__], cls.__name__)
@@ -180,6 +181,13 @@ def test_reciprocal_relations(base: str, dim: int, own: dict[str, Any], tmp_path
     changed = (job.model.get_p_embedder().embed_all() != before).any(dim=1)
     assert changed[:55].any(), "the relations of the data set"
     assert changed[55:].any(), "their inverses"
+
+
+@pytest.mark.parametrize(("model", "dim"), [("conve", 32), ("transformer", 64)])
+def test_models_for_tails_only(model: str, dim: int, tmp_path: Path) -> None:
+    """LibKGE itself refuses to ask them for heads: they have to be reciprocal."""
+    with pytest.raises(ConfigurationError, match="wrap it in a reciprocal_relations_model"):
+        job_of(SHARED, tmp_path / "job", model, **{"import": [TYPE, model], "lookup_embedder.dim": dim})
 
 
 @pytest.mark.parametrize("name", sorted(EXCLUDED))
