@@ -10,6 +10,7 @@ from torch import nn
 
 from pykeen_advneg.errors import ConfigurationError
 
+from .modes import in_mode
 from .reciprocal import RECIPROCAL, turned
 from .view import KgeView, is_a
 
@@ -37,17 +38,10 @@ def check_scores(model: nn.Module, view: KgeView, triples: LongTensor, num_relat
     kge: Any = model
     # a model which answers for tails only is asked for the tails of inverse relations
     heads = turned(triples, num_relations) if is_a(model, RECIPROCAL) else triples
-    mode = model.training
-    model.eval()
-    view.eval()
-    try:
-        with torch.no_grad():
-            for direction, same in (("o", triples), ("s", heads)):
-                expected = kge.score_spo(*triples.unbind(dim=-1), direction=direction).flatten()
-                _check_same(model, view.score_hrt(same).flatten(), expected)
-    finally:
-        model.train(mode)
-        view.train(mode)
+    with in_mode(False, model, view), torch.no_grad():
+        for direction, same in (("o", triples), ("s", heads)):
+            expected = kge.score_spo(*triples.unbind(dim=-1), direction=direction).flatten()
+            _check_same(model, view.score_hrt(same).flatten(), expected)
 
 
 def _check_class(model: nn.Module) -> None:

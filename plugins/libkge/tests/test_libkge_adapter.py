@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import pykeen_advneg_libkge
 from pykeen_advneg.errors import ConfigurationError
+from pykeen_advneg.multimodal import MultimodalFeatures
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.scoring import Scorer
@@ -154,8 +156,7 @@ def test_models_which_compute_otherwise_are_refused() -> None:
 
 def test_reciprocal_scores() -> None:
     model = standins.Reciprocal("distmult", ENTITIES, RELATIONS)
-    scorer = ReciprocalScorer(make_view(model, ENTITIES, 2 * RELATIONS))
-    scorer.num_relations = RELATIONS
+    scorer = ReciprocalScorer(make_view(model, ENTITIES, 2 * RELATIONS), RELATIONS)
     drawn = negatives(triples())
     positives, scores = scorer.both(drawn)
     torch.testing.assert_close(scorer.negatives(drawn), scores)
@@ -167,6 +168,9 @@ def test_reciprocal_scores() -> None:
     heads = scorer.candidates(drawn.positives, 0)
     h = torch.full((len(drawn),), 3)
     torch.testing.assert_close(heads[:, 3], model.score_spo(h, *drawn.positives[:, 1:].unbind(-1), direction="s"))
+    for ask in (lambda: scorer.with_slots(drawn), lambda: scorer.replaced([], 0, torch.zeros(1, 1, 8))):
+        with pytest.raises(ConfigurationError, match="scores representations"):
+            ask()
 
 
 def test_reciprocal_refuses_both_sides() -> None:
@@ -230,7 +234,7 @@ def options(**given: Any) -> dict[str, Any]:
     for key in ("sampler", "num_samples", "filtered"):
         found[f"{KEY}.{key}"] = defaults[key]
     found[f"{KEY}.sampler_args"] = {}
-    for key in ("epochs", "sampler"):
+    for key in ("epochs", "sampler", "num_samples", "filtered"):
         found[f"{KEY}.pretraining.{key}"] = defaults["pretraining"][key]
     found[f"{KEY}.pretraining.sampler_args"] = {}
     assert defaults["sampler_args"] == defaults["pretraining"]["sampler_args"] == {"+++": "+++"}
@@ -248,7 +252,11 @@ def options(**given: Any) -> dict[str, Any]:
         ({"sampler": "kbgam"}, "sampler='kbgam' is no sampler"),
         ({"sampler_args": {"generatr": "complex"}}, "unknown keywords"),
         ({"sampler_args": {"num_negs_per_pos": 3}}, "num_samples"),
+        ({"sampler_args": {"generatr": "complex"}}, "sampler_args has"),
         ({"num_samples": 0}, "num_samples=0"),
+        ({"num_samples": -2}, "num_samples=-2"),
+        ({"pretraining__num_samples": 0}, r"pretraining\.num_samples=0"),
+        ({"pretraining__sampler_args": {"filtered": True}}, "filtered beside it"),
         ({"filtered": "yes"}, "filtered='yes'"),
         ({"pretraining__epochs": 1, "pretraining__sampler": "kbgan"}, "needs the model"),
     ],
@@ -256,6 +264,36 @@ def options(**given: Any) -> dict[str, Any]:
 def test_options_which_cannot_work(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Settings.of(options(**given).__getitem__)
+
+
+def test_options_which_are_not_given_are_the_samplers() -> None:
+    """The number of negatives is passed on if it is given, for each of the two samplers by itself."""
+    settings = Settings.of(options(sampler="kbgan").__getitem__)
+    assert settings.sampler.kwargs == settings.pretraining_sampler.kwargs == {"filtered": False}
+    given = options(num_samples=7, filtered=True, pretraining__num_samples=3)
+    settings = Settings.of(given.__getitem__)
+    assert settings.sampler.kwargs == {"num_negs_per_pos": 7, "filtered": True}
+    assert settings.pretraining_sampler.kwargs == {"num_negs_per_pos": 3, "filtered": False}
+
+
+def test_flags_from_the_command_line() -> None:
+    """LibKGE hands on what it does not know as text."""
+    args = {"base_kwargs": {"corruption_scheme": ["head", "False"]}, "independent_passes": "False", "tied": "true"}
+    found = Settings.of(options(sampler="emu", sampler_args=args).__getitem__).sampler.kwargs
+    assert found["base_kwargs"] == {"corruption_scheme": ["head", False]}
+    assert found["independent_passes"] is False
+    assert found["tied"] is True
+
+
+def test_options_without_effect(jobs: Any) -> None:
+    given = {"train.pin_memory": True, "negative_sampling": {"shared": False, "num_samples": {"s": 5}}}
+    job = make_job(jobs)
+    job._prepare()
+    assert not any("no effect" in message for message in job.config.messages)
+    job = make_job(jobs)
+    job.config.options.update(given)
+    job._prepare()
+    assert job.config.messages[0].startswith("train.pin_memory, negative_sampling.num_samples.s: no effect")
 
 
 def test_the_class_of_the_options() -> None:
@@ -312,7 +350,7 @@ def same(one: Any, other: Any) -> bool:
 )
 @pytest.mark.parametrize("model", ["transe", "complex"])
 def test_training(jobs: Any, given: dict[str, Any], model: str) -> None:
-    """It trains, and the loss is that of the samples which were drawn; what learns, learns."""
+    """Model and networks are trained, and stay finite; what a sampler says is in the trace."""
     job = make_job(jobs, model, **given)
     before = copy.deepcopy(job.model.state_dict())
     networks = copy.deepcopy(list(job.sampler.parameters()))
@@ -417,13 +455,38 @@ def test_forward_only(jobs: Any, size: int) -> None:
     job.epoch += 1
     job.run_epoch()
     alone = jobs.TrainingJobAdvnegNegativeSampling(config, job.dataset, None, job.model, forward_only=True)
+    with pytest.raises(ConfigurationError, match=r"training_loss needs the trained sampler 'kbgan'"):
+        alone._prepare()
+    config = standins.Config(options(sampler="emu", train__loss="bce"))
+    alone = jobs.TrainingJobAdvnegNegativeSampling(config, job.dataset, None, job.model, forward_only=True)
     alone._prepare()
-    assert "untrained" in config.messages[-2]
+    assert alone.run_epoch()["avg_loss"] > 0
+
+
+def test_forward_only_has_the_mode_of_the_model(jobs: Any) -> None:
+    """Validation by the training loss draws in evaluation mode, after which the sampler trains on."""
+    job = make_job(jobs, **KBGAN)
+    job.train(1)
+
+    class Evaluation:
+        parent_job = job
+
+    other = jobs.TrainingJobAdvnegNegativeSampling(job.config, job.dataset, Evaluation(), job.model, forward_only=True)
+    other._prepare()
+    modes: list[bool] = []
+    propose = job.sampler.propose
+    job.sampler.propose = lambda positives: modes.append(job.sampler.training) or propose(positives)
+    job.model.eval()
+    with torch.no_grad():
+        other.run_epoch()
+    assert modes == [False] * 4
+    assert job.sampler.training
+    assert job.binding.view.training
 
 
 def test_pretraining(jobs: Any) -> None:
     """First the generator is warmed up beside other negatives, then both optimizers start anew, as does Adagrad."""
-    given = {**KBGAN, "pretraining__epochs": 1}
+    given = {**KBGAN, "pretraining__epochs": 1, "pretraining__num_samples": 3}
     job = make_job(jobs, **given)
     first, second = job.train(2)
     assert "sampler_reward" not in first
@@ -431,6 +494,19 @@ def test_pretraining(jobs: Any) -> None:
     # 4 batches in the second epoch
     assert {int(state["step"]) for state in job.optimizer.state.values()} == {4}
     assert {int(state["step"]) for state in job.sampler.optimizer.state.values()} == {4}
+
+
+def test_validations_in_pretraining_do_not_count(jobs: Any, tmp_path: Path) -> None:
+    """LibKGE looks for the best validation, and for patience, after it has saved the checkpoint of an epoch."""
+    job = make_job(jobs, **KBGAN, pretraining__epochs=2)
+    job.train(1)
+    for epoch in (1, 2, 3):
+        job.valid_trace.append({"epoch": epoch, "mean_reciprocal_rank": 1 / epoch})
+        job.save(str(tmp_path / "checkpoint.pt"))
+    assert [entry["epoch"] for entry in job.valid_trace] == [3]
+    job.config.options["train.max_epochs"] = 2
+    job._prepare()
+    assert any("is not used, and no validation counts" in message for message in job.config.messages)
 
 
 def test_learning_rates_follow(jobs: Any) -> None:
@@ -451,6 +527,125 @@ def test_a_batch_is_drawn_once(jobs: Any) -> None:
         job._prepare_batch(0, batch, standins.TrainingJob._ProcessBatchResult())
         drawn = batch.setdefault("first", batch["draw"])
         assert drawn is batch["draw"]
+
+
+MMRNS = dict(sampler="mmrns", num_samples=2, sampler_args=dict(pool_size=10))
+
+
+def test_gradients_of_a_broken_batch_are_forgotten(jobs: Any) -> None:
+    """A batch which is tried again, since memory was short, is worth as much as one which is not."""
+    trained = []
+    for breaks in (False, True):
+        job = make_job(jobs, **MMRNS)
+        job._prepare()
+        job._bound.begin_epoch(1, 1.0)
+        batch = next(iter(job.loader))
+        if breaks:
+            learn, job._bound.learn = job._bound.learn, None
+            with pytest.raises(TypeError):
+                job._process_batch(0, dict(batch, draw=job._bound.draw(batch["triples"])))
+            job._bound.learn = learn
+            assert any(p.grad is not None for p in job.sampler.network.parameters())
+            job.optimizer.zero_grad()
+        torch.manual_seed(0)
+        job._process_batch(0, batch)
+        trained.append(job)
+    for one, other in zip(*(job.sampler.network.parameters() for job in trained), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_broken_lesson_begins_anew(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(jobs, **KBGAN)
+    job._prepare()
+    job._bound.begin_epoch(1, 1.0)
+    batch = next(iter(job.loader))
+    step = job.sampler.step
+    monkeypatch.setattr(job.sampler, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        job._process_batch(0, batch)
+    monkeypatch.setattr(job.sampler, "step", step)
+    assert job._process_batch(0, batch).size == 16
+
+
+def test_the_end_of_training(jobs: Any, caplog: pytest.LogCaptureFixture) -> None:
+    given = dict(MMRNS, sampler_args=dict(pool_size=10, exploration_schedule="geometric", exploration_steps=10_000))
+    make_job(jobs, **given).train(1)
+    assert "exploration hardly fell" in caplog.text.replace(" \n", " ")
+
+
+def test_labels(jobs: Any, tmp_path: Path) -> None:
+    """Features which have labels are brought into the order of LibKGE's numbers."""
+    order = torch.randperm(ENTITIES)
+    text = order.float().view(-1, 1, 1).repeat(1, 1, 3)
+    features = MultimodalFeatures(text=text, labels=[f"entity {number}" for number in order.tolist()])
+    features.save(tmp_path / "features.safetensors")
+    args = dict(pool_size=10, features=str(tmp_path / "features.safetensors"))
+    job = make_job(jobs, **dict(MMRNS, sampler_args=args))
+    assert job.sampler.features.text[:, 0, 0].tolist() == list(range(ENTITIES))
+    job.train(1)
+
+
+IMPOSSIBLE: list[tuple[Any, dict[str, Any], str]] = [
+    (standins.Model, dict(num_samples=2, filtered=True, train__loss="bce_mean"), "do not count"),
+    (standins.Model, dict(num_samples=2, sampler_args=dict(log_q_correction=True), train__loss="bce"), "log_q"),
+    (standins.Reciprocal, dict(sampler="dans"), "generates representations"),
+    (standins.Reciprocal, MMRNS, "PooledNegatives, which hold more"),
+    (standins.Reciprocal, dict(sampler="basic", num_samples=2), "both sides"),
+    (standins.Reciprocal, dict(KBGAN, pretraining__epochs=1, pretraining__sampler="basic", pretraining__num_samples=2),
+     "both sides"),
+    (standins.Model, dict(sampler="dans", sampler_args=dict(detach_fakes=False), train__subbatch_size=4),
+     "detach_fakes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given", "message"), IMPOSSIBLE)
+def test_what_cannot_work_is_said_before_training(jobs: Any, kind: Any, given: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_job(jobs, kind=kind, **given)
+
+
+def test_trying_out_changes_nothing(jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = []
+    for is_tried in (True, False):
+        if not is_tried:
+            monkeypatch.setattr("pykeen_advneg_libkge.binding.Binding._try_out", lambda *_: None)
+        job = make_job(jobs, **EMU)
+        after.append((torch.rand(1), states(job)))
+        assert job.model.training
+        assert job.sampler.training
+    assert torch.equal(after[0][0], after[1][0])
+    assert all(torch.equal(a, b) for a, b in zip(after[0][1], after[1][1], strict=True))
+
+
+def test_one_look_at_the_table(jobs: Any) -> None:
+    """All entities of a batch are looked up at once, unless there is dropout."""
+    calls = []
+    for dropout in (0.0, 0.5):
+        job = make_job(jobs, "complex", kind=partial(standins.Model, dropout=dropout), num_samples=4)
+        before = job.model.get_s_embedder().calls
+        job.train(1)
+        calls.append((job.model.get_s_embedder().calls - before) / 4)
+    assert calls[0] == 1
+    assert calls[1] > 1
+
+
+@pytest.mark.parametrize(("name", "norm"), [("other", 2.0), ("rotate", 1.0)])
+def test_shared_candidates_of_any_scorer(name: str, norm: float) -> None:
+    """What a chunk shares is scored by the scorer's own product of queries and candidates, with the same gradient."""
+    torch.manual_seed(0)
+    model = standins.Model(name, ENTITIES, RELATIONS, norm=norm)
+    scorer, kge = Scorer(make_view(model, ENTITIES, RELATIONS)), model.get_scorer()
+    positives = triples(12)
+    drawn = Negatives(positives, torch.randint(ENTITIES, (3, 5)), 2 * torch.randint(2, (12, 1)), chunk_size=4)
+    expected = model.score_spo(*drawn.triples.view(-1, 3).unbind(-1)).view(drawn.shape)
+    kge.calls.clear()
+    scores = scorer.negatives(drawn)
+    assert set(kge.calls) <= {"sp_", "_po"}
+    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
+    weights = torch.randn_like(scores)
+    found, wanted = (torch.autograd.grad((x * weights).sum(), list(model.parameters())) for x in (scores, expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
 # which kge
