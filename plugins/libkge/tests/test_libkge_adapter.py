@@ -22,19 +22,22 @@ from pykeen_advneg.multimodal import MultimodalFeatures
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.scoring import Scorer
-from pykeen_advneg_libkge.__main__ import app
+from pykeen_advneg_libkge.__main__ import app, read_ranges
 from pykeen_advneg_libkge.checks import check_scores
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import check_libkge
 from pykeen_advneg_libkge.losses import EXCLUDED, HostLoss
 from pykeen_advneg_libkge.reciprocal import ReciprocalScorer, directed
 from pykeen_advneg_libkge.settings import KEY, Settings
+from pykeen_advneg_libkge.tuning import default_ranges
 from pykeen_advneg_libkge.view import make_view
 
 ENTITIES, RELATIONS = 14, 5
 
 MODELS = [("transe", 1.0), ("transe", 2.0), ("transe", 3.0), ("distmult", 2.0), ("complex", 2.0), ("rotate", 1.0)]
 MODELS += [("rotate", 2.0), ("other", 2.0)]
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 YAML = Path(pykeen_advneg_libkge.__file__).parent / f"{KEY}.yaml"
 
@@ -283,6 +286,26 @@ def test_flags_from_the_command_line() -> None:
     assert found["base_kwargs"] == {"corruption_scheme": ["head", False]}
     assert found["independent_passes"] is False
     assert found["tied"] is True
+
+
+def test_ranges_which_samplers_suggest() -> None:
+    """Those of a sampler and of its components, by the names of options, without what is given."""
+    args = {"mutation_rate": 0.3, "base": "kbgan", "base_kwargs": {"num_candidates": 7}}
+    given = options(sampler="emu", num_samples=4, sampler_args=args)
+    found = default_ranges(Settings.of(given.__getitem__).sampler, given.__getitem__)
+    names = {name.removeprefix(f"{KEY}.") for name in found}
+    assert {"sampler_args.negative_label", "sampler_args.base_kwargs.generator_kwargs.embedding_dim"} <= names
+    assert not {"num_samples", "sampler_args.mutation_rate", "sampler_args.base_kwargs.num_candidates"} & names
+    given = options(sampler="emu")
+    assert f"{KEY}.num_samples" in default_ranges(Settings.of(given.__getitem__).sampler, given.__getitem__)
+
+
+def test_files_of_ranges(tmp_path: Path) -> None:
+    assert read_ranges(EXAMPLES / "ranges.yaml")["train.optimizer.default.args.lr"]["log"] is True
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    for name, message in (("list.yaml", "no mapping"), ("nothing.yaml", "cannot be read")):
+        with pytest.raises(ConfigurationError, match=message):
+            read_ranges(tmp_path / name)
 
 
 def test_options_without_effect(jobs: Any) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from optuna.pruners import ThresholdPruner
+from optuna.trial import TrialState
 
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.negatives import Negatives
@@ -27,6 +29,7 @@ from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import NEEDED, check_libkge
 from pykeen_advneg_libkge.losses import EXCLUDED, HostLoss
 from pykeen_advneg_libkge.reciprocal import RECIPROCAL
+from pykeen_advneg_libkge.tuning import tune
 
 try:
     check_libkge()
@@ -367,6 +370,44 @@ def test_out_of_memory(tmp_path: Path) -> None:
         trained.append(job)
     for one, other in zip(*map(weights, trained), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_tuning(tmp_path: Path) -> None:
+    """Trials report what counts, and are pruned; a study goes on, and the best options can be trained."""
+    own = {**KBGAN, "pretraining": {"epochs": 1}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings(own, **{"train.max_epochs": 3, "valid.every": 1})))
+    ranges = {f"{TYPE}.sampler_args.temperature": {"type": "float", "low": 0.5, "high": 2.0}}
+    ranges["train.optimizer.default.args.lr"] = {"type": "categorical", "choices": [0.01, 0.05]}
+    given = dict(path=tmp_path / "job.yaml", folder=tmp_path / "study", ranges=ranges)
+    tune(**given, trials=1, pruner=ThresholdPruner(lower=2.0))
+    study = tune(**given, trials=3)
+    first, *others = study.trials
+    assert (first.state, list(first.intermediate_values)) == (TrialState.PRUNED, [2])
+    assert not (tmp_path / "study" / "00000" / "checkpoint_00003.pt").exists()
+    for trial in others:
+        assert trial.state == TrialState.COMPLETE
+        assert list(trial.intermediate_values) == [2, 3]
+        assert trial.value == max(trial.intermediate_values.values())
+    best = Config()
+    best.load(str(tmp_path / "study" / "best.yaml"))
+    found = best.get(f"{TYPE}.sampler_args.temperature"), best.get("train.optimizer.default.args.lr")
+    assert found == tuple(study.best_params.values())
+    with pytest.raises(ConfigurationError, match="another configuration"):
+        tune(**{**given, "ranges": dict(list(ranges.items())[:1])}, trials=3)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"train.type": "KvsAll"}, "train.type='KvsAll'"),
+        ({"valid.every": 0}, "no validation to tune by"),
+        ({"valid.every": 2, TYPE: {**KBGAN, "pretraining": {"epochs": 2}}}, "no validation to tune by"),
+    ],
+)
+def test_what_cannot_be_tuned(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings(KBGAN, **more)))
+    with pytest.raises(ConfigurationError, match=message):
+        tune(tmp_path / "job.yaml", tmp_path / "study", 1)
 
 
 def test_options_of_other_jobs_are_named(tmp_path: Path) -> None:
