@@ -266,11 +266,13 @@ class Scorer:
     def _some_rows(self, negatives: Negatives, columns: Sequence[int], chosen: BoolTensor) -> FloatTensor:
         """Score the rows in which some negative is chosen; the others have any score.
 
-        A matrix product of whole chunks costs less than to take them apart.
+        A matrix product of whole chunks costs less than to take them apart; an interaction without a form says by
+        ``scores_chunks`` that it has one.
         """
         # ids of relations may not be ids of entities, and vice versa
         negatives = replace(negatives, ids=negatives.ids.clamp(max=self.lookups.count(columns[0]) - 1), mask=None)
-        if negatives.chunk_size > 1 and self._form(columns[0]) is not None:
+        has_product = self._form(columns[0]) is not None or getattr(self.model.interaction, "scores_chunks", False)
+        if negatives.chunk_size > 1 and has_product:
             return self._part(negatives, columns)
         rows = chosen.any(dim=1).nonzero().squeeze(-1)
         ids, column = negatives.dense_ids[rows], negatives.column[rows]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
 from pykeen_advneg.errors import ConfigurationError
 
@@ -54,6 +56,47 @@ def convert(
         into = Path(str(check_libkge().__file__)).parents[1] / "data"
     folder = write(dataset, into / (name or Path(dataset).name), vocabulary.value)
     typer.echo(f"dataset.name: {folder.name}   # {folder}")
+
+
+@app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="A configuration of LibKGE with this training job and validation.")],
+    folder: Annotated[Path, typer.Option(help="The folder of the study, and of its trials.")],
+    trials: Annotated[int, typer.Option(help="How many trials there shall be, earlier ones included.")] = 20,
+    ranges: Annotated[
+        Path | None, typer.Option(help="A YAML file: the range of each option; default: what the sampler suggests.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="Optuna's storage; default: a journal in the folder.")] = None,
+    name: Annotated[str, typer.Option(help="The name of the study.")] = "study",
+    seed: Annotated[int, typer.Option(help="The seed of Optuna.")] = 0,
+) -> None:
+    """Search options by Optuna, which gives trials up after validations that are worse than the median."""
+    from .tuning import tune as run
+
+    chosen = None if ranges is None else read_ranges(ranges)
+    study = run(config, folder, trials, ranges=chosen, storage=storage, name=name, seed=seed)
+    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    typer.echo(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    if states["complete"]:
+        typer.echo(f"best: {study.best_value:.4f}, trial {study.best_trial.number}: {folder / 'best.yaml'}")
+
+
+def read_ranges(path: Path) -> dict[str, Any]:
+    """Read a file of ranges.
+
+    :param path: the file
+
+    :returns: by the names of options
+
+    :raises ConfigurationError: if it cannot be read, or if there is no mapping in it
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"ranges={str(path)!r} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"ranges={str(path)!r} has no mapping of options to ranges.")
+    return found
 
 
 def main() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,44 +11,27 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
+from pykeen_advneg.checkpoint import preserved_random_state
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, Scores
 from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.training.batches import draw_negatives
 from pykeen_advneg.training.parts import Parts, score, whole_chunks
 
+from .checks import check_scores
+from .draws import Draw
 from .losses import HostLoss, host_of
-from .reciprocal import ReciprocalScorer, directed
-from .settings import SamplerSettings, Settings
-from .view import check_scores, is_a, make_view
+from .making import make
+from .modes import in_mode
+from .reciprocal import RECIPROCAL, ReciprocalScorer, directed
+from .settings import Settings
+from .view import is_a, make_view
 
-__all__ = ["Binding", "Draw"]
+__all__ = ["Binding"]
 
-RECIPROCAL = "kge.model.reciprocal_relations_model.ReciprocalRelationsModel"
-
-#: how many triples are scored to check the view
-SOME = 16
-
-
-@dataclass
-class Draw:
-    """A batch with its negatives."""
-
-    #: as the sampler proposed them
-    negatives: Negatives
-
-    #: as the model scores them: with reciprocal relations, turned
-    scored: Negatives
-
-    #: the sampler, if it has a loss of its own
-    sampler: HasLoss | None
-
-    #: the scores of the whole batch, once they are known
-    scores: Scores | None = None
-
-    #: where the batch is processed in parts
-    parts: Parts | None = None
+#: how many triples are scored to check the view, and tried: PyKEEN's `basic` corrupts the first half of its negatives
+#: in one slot and the second in the other, so that an odd number shows a positive with both
+SOME = 15
 
 
 class Binding:
@@ -63,6 +45,7 @@ class Binding:
         num_relations: int,
         settings: Settings,
         loss: HostLoss,
+        entity_ids: Callable[[], Sequence[str]],
         sampler: NegativeSampler | None = None,
     ) -> None:
         """Bind a sampler.
@@ -73,6 +56,7 @@ class Binding:
         :param num_relations: the number of relations of the data set
         :param settings: which samplers
         :param loss: the loss of LibKGE
+        :param entity_ids: gives the labels of the entities, by number; asked for samplers which have to know them
         :param sampler: the sampler which another binding to this model has; None: a new one
 
         :raises ConfigurationError: if the model cannot be used, or if a parameter is impossible
@@ -83,7 +67,7 @@ class Binding:
         self.num_relations = num_relations
         self.is_reciprocal = is_a(model, RECIPROCAL)
         self.view = make_view(model, num_entities, num_relations * (1 + self.is_reciprocal))
-        check_scores(model, self.view, triples[:SOME])
+        check_scores(model, self.view, triples[:SOME], num_relations)
         self.scorer = Scorer(self.view)
         self.pretraining_sampler: NegativeSampler | None = None
         self.is_pretraining = False
@@ -91,24 +75,39 @@ class Binding:
             self.sampler = sampler
             return
         factory = CoreTriplesFactory(triples.cpu(), num_entities=num_entities, num_relations=num_relations)
-        self.sampler = self._made(settings.sampler, factory, triples.device)
+        self.sampler = make(settings.sampler, factory, triples.device, entity_ids)
         if settings.pretraining_epochs:
-            self.pretraining_sampler = self._made(settings.pretraining_sampler, factory, triples.device)
+            self.pretraining_sampler = make(settings.pretraining_sampler, factory, triples.device, entity_ids)
         if isinstance(self.sampler, BindsModel):
-            self.sampler.bind(self._scorer_to_bind())
+            scorer = ReciprocalScorer(self.view, num_relations) if self.is_reciprocal else self.scorer
+            self.sampler.bind(scorer)
+        self._try_out(triples[:SOME])
 
-    @staticmethod
-    def _made(settings: SamplerSettings, factory: CoreTriplesFactory, device: torch.device) -> NegativeSampler:
-        sampler = settings.make(factory)
-        # PyKEEN's own samplers stay on the CPU, where they have tables which are no buffers
-        return sampler.to(device) if isinstance(sampler, AdversarialNegativeSampler) else sampler
+    def _try_out(self, positives: LongTensor) -> None:
+        """Compute the loss of a few negatives of all samplers, so that what cannot work is said before training.
 
-    def _scorer_to_bind(self) -> Scorer:
-        if not self.is_reciprocal:
-            return self.scorer
-        scorer = ReciprocalScorer(self.view)
-        scorer.num_relations = self.num_relations
-        return scorer
+        Nothing is changed: neither what the random number generators give next, nor statistics of batches.
+        """
+        for sampler in (self.sampler, self.pretraining_sampler):
+            if sampler is not None:
+                with preserved_random_state(), in_mode(False, self.model, self.view, sampler), torch.no_grad():
+                    self.loss_of_part(self._drawn(sampler, positives), 0, len(positives))
+
+    def check_parts(self, size: int, batch_size: int) -> None:
+        """Check that batches may be cut, if they are.
+
+        :param size: the number of positives in a sub-batch which the user asks for; 0 or less: the whole batch
+        :param batch_size: the number of positives in a batch
+
+        :raises ConfigurationError: if the sampler needs the whole batch
+        """
+        if isinstance(self.sampler, HasLoss) and self.part_size(size, batch_size) < batch_size:
+            self.sampler.check_parts()
+
+    @property
+    def learns(self) -> bool:
+        """Whether the sampler learns, itself or by its base."""
+        return isinstance(self.sampler, Learns) and bool(self.sampler.optimizers())
 
     def begin_epoch(self, epoch: int, learning_rate: float) -> bool:
         """Open an epoch of training.
@@ -139,6 +138,11 @@ class Binding:
         """
         return self.sampler.end_epoch() if isinstance(self.sampler, AdversarialNegativeSampler) else {}
 
+    def end_training(self) -> None:
+        """Close a training which has come to its end."""
+        if isinstance(self.sampler, AdversarialNegativeSampler):
+            self.sampler.end_training()
+
     def draw(self, positives: LongTensor) -> Draw:
         """Draw the negatives of a batch.
 
@@ -148,6 +152,9 @@ class Binding:
         """
         sampler = self.pretraining_sampler if self.is_pretraining else self.sampler
         assert sampler is not None
+        return self._drawn(sampler, positives)
+
+    def _drawn(self, sampler: NegativeSampler, positives: LongTensor) -> Draw:
         negatives = draw_negatives(sampler, positives)
         scored = directed(negatives, self.num_relations) if self.is_reciprocal else negatives
         return Draw(negatives, scored, sampler if isinstance(sampler, HasLoss) else None)
@@ -195,6 +202,12 @@ class Binding:
         host = host_of(self.loss, draw.negatives)
         return host(scores) if draw.sampler is None else draw.sampler.loss(draw.negatives, scores, host)
 
+    def forget_gradients(self) -> None:
+        """Forget the gradients which a batch that was broken off has left in the networks of the sampler."""
+        if isinstance(self.sampler, Learns):
+            for optimizer in self.sampler.optimizers():
+                optimizer.zero_grad(set_to_none=True)
+
     def learn(self, draw: Draw) -> None:
         """Let the sampler learn from a batch, before the update of the model.
 
@@ -210,12 +223,7 @@ class Binding:
 
     def state_dict(self) -> dict[str, Any]:
         """Give the state of the sampler, and what it was made of."""
-        settings = self.settings.sampler
-        return {
-            "name": settings.name,
-            "kwargs": _plain(settings.kwargs),
-            "state": self.sampler.state_dict(),
-        }
+        return {**self.settings.sampler.description, "state": self.sampler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the state of a sampler.
@@ -224,18 +232,11 @@ class Binding:
 
         :raises ConfigurationError: if it belongs to a sampler of another name or with other parameters
         """
-        settings = self.settings.sampler
-        here, there = (settings.name, _plain(settings.kwargs)), (state["name"], state["kwargs"])
-        if here != there:
+        here = self.settings.sampler.description
+        if any(here[key] != state[key] for key in here):
             raise ConfigurationError(
-                f"The checkpoint has the sampler {there[0]!r} with {there[1]}, and the configuration has {here[0]!r} "
-                f"with {here[1]}; resume with the configuration of the checkpoint, or start a new job."
+                f"The checkpoint has the sampler {state['name']!r} with {state['kwargs']}, and the configuration has "
+                f"{here['name']!r} with {here['kwargs']}; resume with the configuration of the checkpoint, or start a "
+                f"new job."
             )
         self.sampler.load_state_dict(state["state"])
-
-
-def _plain(value: Any) -> Any:
-    """Copy nested mappings and lists, so that they compare by value."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in sorted(value.items())}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -23,7 +23,8 @@ SPLITS = {"training": "train", "validation": "valid", "testing": "test"}
 def convert(dataset: str | Path, folder: Path, vocabulary: Vocabulary = "all") -> Path:
     """Write a data set for LibKGE.
 
-    Entities and relations keep the numbers which they have in PyKEEN. The folder appears when all of it is written.
+    With the vocabulary ``training``, entities and relations keep the numbers which they have in PyKEEN. The folder
+    appears when all of it is written.
 
     :param dataset: a name of PyKEEN's, or a folder with the files ``train``, ``valid`` and ``test``
     :param folder: the new folder; LibKGE finds it by its name in the folder ``data`` beside its package ``kge``

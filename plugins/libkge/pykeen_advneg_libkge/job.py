@@ -12,14 +12,17 @@ from pykeen.sampling import NegativeSampler
 from pykeen.typing import LongTensor
 
 from pykeen_advneg.checkpoint import get_random_state, set_random_state
+from pykeen_advneg.errors import ConfigurationError
 
 from .binding import Binding
 from .installed import check_libkge
 from .losses import HostLoss
-from .settings import KEY, Settings
+from .modes import in_mode
+from .settings import KEY, Settings, without_effect
 
 check_libkge()
 
+from kge import Config  # noqa: E402
 from kge.job import Job, TrainingJob  # noqa: E402
 from kge.util import KgeOptimizer  # noqa: E402
 
@@ -60,9 +63,12 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
     All that LibKGE offers for training jobs holds. What differs from its job ``negative_sampling``: there is one loss
     for each positive with its negatives, not one for each slot; sub-batches do not change the result, also for losses
     over a whole batch; the loader draws on the device of the model, so that ``train.num_workers`` and
-    ``train.pin_memory`` have no effect; checkpoints have the state of the sampler and of the random number generators,
-    and are written beside the file which they then replace.
+    ``train.pin_memory`` have no effect; validations in pre-training do not count; checkpoints have the state of the
+    sampler and of the random number generators, and are written beside the file which they then replace.
     """
+
+    #: the results of validations which count
+    valid_trace: list[dict[str, Any]]
 
     def __init__(
         self, config: Any, dataset: Any, parent_job: Any = None, model: Any = None, forward_only: bool = False
@@ -84,6 +90,7 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
         self.binding: Binding | None = None if forward_only else self._bind()
         if not forward_only:
             self.post_epoch_hooks.append(TrainingJobAdvnegNegativeSampling._trace_sampler)
+            self.post_run_hooks.append(lambda job, result: job._bound.end_training())
         if self.__class__ == TrainingJobAdvnegNegativeSampling:
             for hook in Job.job_created_hooks:
                 hook(self)
@@ -91,7 +98,9 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
     def _bind(self, sampler: NegativeSampler | None = None) -> Binding:
         loss = HostLoss(self.loss, self.config.get("train.loss"))
         sizes = self.dataset.num_entities(), self.dataset.num_relations()
-        return Binding(self.model, self.triples, *sizes, self.settings, loss, sampler)
+        binding = Binding(self.model, self.triples, *sizes, self.settings, loss, self.dataset.entity_ids, sampler)
+        binding.check_parts(self._max_subbatch_size, min(self.batch_size, len(self.triples)))
+        return binding
 
     @property
     def sampler(self) -> NegativeSampler | None:
@@ -102,14 +111,29 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
         super()._prepare()
         if self.binding is None:
             sampler = self._sampler_in_training()
-            if sampler is None:
-                self.config.log("No sampler is in training beside this job: the loss is that of a new, untrained one.")
             self.binding = self._bind(sampler)
-        if self.config.get("train.num_workers") > 0:
-            self.config.log("train.num_workers has no effect: negatives are drawn on the device of the model.")
+            if sampler is None and self.binding.learns:
+                raise ConfigurationError(
+                    f"eval.type=training_loss needs the trained sampler {self.settings.sampler.name!r}, which LibKGE "
+                    f"does not load with the model: evaluate in training, or by eval.type=entity_ranking."
+                )
+        self._log_settings()
         self.config.log(f"Preparing training with the negative sampler {self.settings.sampler.name!r}...")
         self.num_examples = len(self.triples)
         self.loader = Batches(self.triples, self.batch_size)
+
+    def _log_settings(self) -> None:
+        """Say which options cannot have the effect which their names promise."""
+        ignored = without_effect(self.config.get, Config().get)
+        if ignored:
+            self.config.log(f"{', '.join(ignored)}: no effect in a job of type {KEY}, which has options of its own.")
+        epochs = self.config.get("train.max_epochs")
+        if not self.is_forward_only and 0 < epochs <= self.settings.pretraining_epochs:
+            self.config.log(
+                f"Warning: train.max_epochs={epochs} are all epochs of pre-training, of which there are "
+                f"{self.settings.pretraining_epochs}: the sampler {self.settings.sampler.name!r} is not used, and no "
+                f"validation counts."
+            )
 
     def _sampler_in_training(self) -> NegativeSampler | None:
         """Find the sampler of the job which trains the model, if this one is a part of it."""
@@ -130,15 +154,17 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
 
         :returns: its entry in the trace, with the metrics of the sampler, prefixed by ``sampler_``
         """
+        entry: dict[str, Any]
         if self.is_forward_only:
-            self._bound.view.train(self.model.training)
-        else:
-            group = self.optimizer.param_groups[0]
-            share = group["lr"] / group["initial_lr"] if group["initial_lr"] else 1.0
-            if self._bound.begin_epoch(self.epoch, share):
-                # Adagrad cannot go on with an empty state: that of a new optimizer is taken
-                self.optimizer.state = KgeOptimizer.create(self.config, self.model).state
-        entry: dict[str, Any] = super().run_epoch()
+            with in_mode(self.model.training, self._bound.view, self._bound.sampler):
+                entry = super().run_epoch()
+            return entry
+        group = self.optimizer.param_groups[0]
+        share = group["lr"] / group["initial_lr"] if group["initial_lr"] else 1.0
+        if self._bound.begin_epoch(self.epoch, share):
+            # Adagrad cannot go on with an empty state: that of a new optimizer is taken
+            self.optimizer.state = KgeOptimizer.create(self.config, self.model).state
+        entry = super().run_epoch()
         return entry
 
     @staticmethod
@@ -156,6 +182,8 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
 
     def _process_batch(self, batch_index: int, batch: dict[str, Any]) -> Any:
         result = TrainingJob._ProcessBatchResult()
+        if not self.is_forward_only:
+            self._bound.forget_gradients()
         self._prepare_batch(batch_index, batch, result)
         size = self._bound.part_size(self._max_subbatch_size, result.size)
         for start in range(0, result.size, size):
@@ -163,7 +191,8 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
             self._process_subbatch(batch_index, batch, part, result)
         if not self.is_forward_only:
             result.backward_time -= time.time()
-            self._bound.learn(batch["draw"])
+            # a batch whose lesson was broken off is drawn anew if it is tried again
+            self._bound.learn(batch.pop("draw"))
             result.backward_time += time.time()
         return result
 
@@ -181,8 +210,13 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
     def save(self, filename: str) -> None:
         """Save a checkpoint, so that a kill leaves a whole file or none.
 
+        It is the last that LibKGE does in an epoch, after validation and its hooks, and before it looks for the best
+        validation: those of pre-training are left out.
+
         :param filename: where
         """
+        epochs = self.settings.pretraining_epochs
+        self.valid_trace = [entry for entry in self.valid_trace if entry["epoch"] > epochs]
         path = Path(filename)
         self.config.log(f"Saving checkpoint to {filename}...")
         # a name which LibKGE does not take for a checkpoint

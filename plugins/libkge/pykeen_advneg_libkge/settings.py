@@ -14,19 +14,25 @@ from pykeen_advneg.registry import register
 from pykeen_advneg.sampling.base import NEEDS_MODEL, check_flag, whole_at_least
 from pykeen_advneg.sampling.making import check_sampler, make_sampler
 
-__all__ = ["KEY", "SamplerSettings", "Settings"]
+__all__ = ["KEY", "SamplerSettings", "Settings", "without_effect"]
 
 #: the key of the options; the job's ``train.type``, which LibKGE's margin ranking wants to hold "negative_sampling"
 KEY = "advneg_negative_sampling"
 
 #: what has options of its own, or comes from LibKGE
 OWN_OPTIONS = {
-    "num_negs_per_pos": f"{KEY}.num_samples",
-    "filtered": f"{KEY}.filtered",
+    "num_negs_per_pos": "num_samples beside it",
+    "filtered": "filtered beside it",
     "mapped_triples": "train.split",
     "num_entities": "dataset.num_entities",
     "num_relations": "dataset.num_relations",
 }
+
+#: what LibKGE has for its own loader of negatives, and this job has not
+WITHOUT_EFFECT = ("train.num_workers", "train.pin_memory", "negative_sampling")
+
+#: the number of negatives which stands for the one which a sampler has if none is given
+ITS_OWN = -1
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,16 @@ class SamplerSettings:
         for argument, option in OWN_OPTIONS.items():
             if argument in given:
                 raise ConfigurationError(f"{self.key}_args has {argument!r}; use the option {option} instead.")
-        return check_sampler(self.key.rpartition(".")[2], self.name, self.kwargs)
+        try:
+            return check_sampler(self.key, self.name, self.kwargs)
+        except ConfigurationError as error:
+            # what PyKEEN's users give as keywords are options here
+            raise ConfigurationError(str(error).replace(f"{self.key}_kwargs", f"{self.key}_args")) from error
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint says of the choice, in plain values."""
+        return {"name": self.name, "kwargs": _plain(self.kwargs)}
 
     def make(self, triples: CoreTriplesFactory) -> NegativeSampler:
         """Make the sampler.
@@ -85,20 +100,65 @@ class Settings:
         :raises ConfigurationError: if an option cannot work
         """
         register()
-        num_samples, filtered = get(f"{KEY}.num_samples"), get(f"{KEY}.filtered")
-        whole_at_least(f"{KEY}.num_samples", num_samples, 1)
-        check_flag(f"{KEY}.filtered", filtered)
         epochs = get(f"{KEY}.pretraining.epochs")
         whole_at_least(f"{KEY}.pretraining.epochs", epochs, 0)
-        common = {"num_negs_per_pos": num_samples, "filtered": filtered}
-        found, classes = [], []
-        for key in (f"{KEY}.sampler", f"{KEY}.pretraining.sampler"):
-            args = get(f"{key}_args") or {}
-            found.append(SamplerSettings(key, get(key), {**args, **common}))
-            classes.append(found[-1].check(args))
-        sampler, pretraining_sampler = found
-        if epochs and issubclass(classes[-1], NEEDS_MODEL):
+        sampler, _ = _read(get, KEY)
+        pretraining_sampler, kind = _read(get, f"{KEY}.pretraining")
+        if epochs and issubclass(kind, NEEDS_MODEL):
             raise ConfigurationError(
                 f"{KEY}.pretraining.sampler={pretraining_sampler.name!r} needs the model; choose 'bernoulli'."
             )
         return cls(sampler, pretraining_sampler, epochs)
+
+
+def _read(get: Callable[[str], Any], key: str) -> tuple[SamplerSettings, type[NegativeSampler]]:
+    """Read and check the options of a sampler.
+
+    :param get: gives the value of an option
+    :param key: under which they stand
+
+    :returns: the settings, and the class of the sampler
+    """
+    num_samples, filtered = get(f"{key}.num_samples"), get(f"{key}.filtered")
+    check_flag(f"{key}.filtered", filtered)
+    args = _with_flags(get(f"{key}.sampler_args") or {})
+    common: dict[str, Any] = {"filtered": filtered}
+    if num_samples != ITS_OWN:
+        whole_at_least(f"{key}.num_samples", num_samples, 1)
+        common["num_negs_per_pos"] = num_samples
+    settings = SamplerSettings(f"{key}.sampler", get(f"{key}.sampler"), {**args, **common})
+    return settings, settings.check(args)
+
+
+def _with_flags(value: Any) -> Any:
+    """Read "True" and "False", which is what LibKGE makes of the flags among new options on its command line."""
+    if isinstance(value, Mapping):
+        return {key: _with_flags(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_flags(each) for each in value]
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def without_effect(get: Callable[[str], Any], default: Callable[[str], Any]) -> list[str]:
+    """Find the options of LibKGE which were given, and which this job does not look at.
+
+    :param get: gives the value of an option, or of all under a key
+    :param default: gives its default
+
+    :returns: the names of options
+    """
+    return [name for key in WITHOUT_EFFECT for name in _changed(key, get(key), default(key))]
+
+
+def _changed(key: str, value: Any, default: Any) -> list[str]:
+    """Compare the options under a key with their defaults."""
+    if isinstance(value, Mapping) and isinstance(default, Mapping):
+        return [name for part in value for name in _changed(f"{key}.{part}", value[part], default.get(part))]
+    return [] if value == default else [key]
+
+
+def _plain(value: Any) -> Any:
+    """Copy nested mappings and lists, so that they compare by value."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in sorted(value.items())}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -2,7 +2,8 @@ r"""A model of LibKGE, seen as one of PyKEEN: the same parameters, the same scor
 
 With it, whatever :class:`pykeen_advneg.scoring.Scorer` can do, it does for LibKGE's models. TransE with an L1
 or L2 norm, RotatE with L2, DistMult and ComplEx get the interaction of PyKEEN which computes what their scorer does,
-and with it its form as a product or a distance. All others are scored by their own scorer, triple by triple ("spo").
+and with it its form as a product or a distance. All others are scored by their own scorer: candidates which
+positives share by "sp_" and "_po", all others triple by triple ("spo").
 
 What is used of LibKGE are public names only: ``get_s_embedder()``, ``get_p_embedder()``, ``get_o_embedder()``,
 ``get_scorer()`` of a model, ``embed()``, ``embed_all()`` of an embedder, ``score_emb()``, ``get_option()`` of a scorer.
@@ -28,15 +29,14 @@ from pykeen.triples import KGInfo
 from pykeen.typing import FloatTensor, LongTensor
 from pykeen.utils import NoRandomSeedNecessary
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from pykeen_advneg.errors import ConfigurationError
 
-__all__ = ["EmbedderRepresentation", "KgeView", "ScorerInteraction", "check_scores", "is_a", "make_view"]
+__all__ = ["EmbedderRepresentation", "KgeView", "ScorerInteraction", "is_a", "make_view"]
 
 Encode = Callable[[FloatTensor], FloatTensor]
-
-#: what rounding, and an epsilon in the norm of LibKGE's TransE, may make of a score
-RELATIVE, ABSOLUTE = 1e-3, 1e-3
 
 
 def is_a(instance: object, *names: str) -> bool:
@@ -91,6 +91,16 @@ class EmbedderRepresentation(Representation):
         self.embedder = embedder
         self.encode = encode
 
+    @property
+    def encodes_jointly(self) -> bool:
+        """Whether all ids of a batch may be asked for at once, so that there is one gradient of the table.
+
+        Dropout falls anew for each slot, as in LibKGE, and normalisation depends on what is asked for.
+        """
+        return not any(
+            isinstance(part, _BatchNorm) or (isinstance(part, _DropoutNd) and part.p > 0) for part in self.modules()
+        )
+
     # docstr-coverage: inherited
     def _plain_forward(self, indices: LongTensor | None = None) -> FloatTensor:
         embedder: Any = self.embedder
@@ -115,10 +125,13 @@ class ScorerInteraction(Interaction[FloatTensor, FloatTensor, FloatTensor]):
     entity_shape: Sequence[str] = ("d",)
     relation_shape: Sequence[str] = ("e",)
 
+    #: candidates which positives share are cheaper scored for all of them than taken apart
+    scores_chunks = True
+
     def __init__(self, scorer: nn.Module) -> None:
         """Initialize the interaction.
 
-        :param scorer: has ``score_emb(s_emb, p_emb, o_emb, combine="spo")``
+        :param scorer: has ``score_emb(s_emb, p_emb, o_emb, combine)`` for "spo", "sp_" and "_po"
         """
         super().__init__()
         self.scorer = scorer
@@ -127,11 +140,26 @@ class ScorerInteraction(Interaction[FloatTensor, FloatTensor, FloatTensor]):
     def forward(  # noqa: D102
         self, h: FloatTensor, r: FloatTensor, t: FloatTensor
     ) -> FloatTensor:
-        prefix = torch.broadcast_shapes(h.shape[:-1], r.shape[:-1], t.shape[:-1])
-        s, p, o = (x.expand(*prefix, x.shape[-1]).reshape(-1, x.shape[-1]) for x in (h, r, t))
         scorer: Any = self.scorer
+        prefix = torch.broadcast_shapes(h.shape[:-1], r.shape[:-1], t.shape[:-1])
+        for combine, kept, candidates in (("sp_", h, t), ("_po", t, h)):
+            if _are_shared(kept, r, candidates):
+                h, r, t = h.flatten(1, 2), r.flatten(1, 2), t.flatten(1, 2)
+                # one call for each chunk of positives, which share their candidates
+                chunks = [scorer.score_emb(*parts, combine=combine) for parts in zip(h, r, t, strict=True)]
+                return torch.stack(chunks).view(prefix)
+        s, p, o = (x.expand(*prefix, x.shape[-1]).reshape(-1, x.shape[-1]) for x in (h, r, t))
         scores: FloatTensor = scorer.score_emb(s, p, o, combine="spo")
         return scores.view(prefix)
+
+
+def _are_shared(kept: FloatTensor, relations: FloatTensor, candidates: FloatTensor) -> bool:
+    """Return whether chunks of positives, shape: ``(g, c, 1, d)``, meet candidates, shape: ``(g, 1, n, d)``."""
+    if any(x.ndim != 4 for x in (kept, relations, candidates)):  # noqa: PLR2004
+        return False
+    (groups, size, one, _), (*place, _) = kept.shape, relations.shape
+    is_grid = one == 1 and place == [groups, size, 1] and candidates.shape[:2] == (groups, 1)
+    return is_grid and size > 1 and candidates.shape[2] > 1
 
 
 @parse_docdata
@@ -198,31 +226,3 @@ def _interaction(scorer: nn.Module) -> tuple[Interaction[Any, Any, Any], Encode 
         case "kge.model.rotate.RotatEScorer" if kge.get_option("l_norm") == 2:  # noqa: PLR2004
             return RotatEInteraction(p=2), halves_as_complex, phases_as_complex
     return ScorerInteraction(scorer), None, None
-
-
-def check_scores(model: nn.Module, view: KgeView, triples: LongTensor) -> None:
-    """Check that view and model give the same scores, for a model which computes them in a way of its own.
-
-    :param model: the model
-    :param view: as :func:`make_view` gave it
-    :param triples: shape: ``(n, 3)``
-
-    :raises ConfigurationError: if they do not
-    """
-    mode = model.training
-    model.eval()
-    view.eval()
-    kge: Any = model
-    try:
-        with torch.no_grad():
-            s, p, o = triples.unbind(dim=-1)
-            expected = kge.score_spo(s, p, o, direction="o").flatten()
-            scores = view.score_hrt(triples).flatten()
-    finally:
-        model.train(mode)
-        view.train(mode)
-    if not torch.allclose(scores, expected, rtol=RELATIVE, atol=ABSOLUTE):
-        raise ConfigurationError(
-            f"model {type(model).__name__} does not score triples by its embedders and its scorer alone (by as much as "
-            f"{(scores - expected).abs().max().item():.2g}), which is not supported; choose another model."
-        )

@@ -18,10 +18,12 @@ from torch.nn import functional
 class Embedder(nn.Module):
     def __init__(self, count: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.calls = 0
         self.table = nn.Embedding(count, dim)
         self.dropout = nn.Dropout(dropout)
 
     def embed(self, indexes: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
         return self.dropout(self.table(indexes))
 
     def embed_all(self) -> torch.Tensor:
@@ -60,14 +62,21 @@ class Scorer(nn.Module):
         super().__init__()
         self.function = function
         self.norm = norm
+        self.calls: list[str] = []
 
     def get_option(self, name: str) -> float:
         assert name == "l_norm"
         return self.norm
 
     def score_emb(self, s_emb: torch.Tensor, p_emb: torch.Tensor, o_emb: torch.Tensor, combine: str) -> torch.Tensor:
-        assert combine == "spo"
-        return self.function(s_emb, p_emb, o_emb, self.norm).view(-1, 1)
+        assert combine in {"spo", "sp_", "_po"}
+        self.calls.append(combine)
+        n, candidates = len(p_emb), {"sp_": len(o_emb), "_po": len(s_emb)}.get(combine, 1)
+        if combine == "sp_":
+            s_emb, p_emb, o_emb = s_emb.unsqueeze(1), p_emb.unsqueeze(1), o_emb.unsqueeze(0)
+        elif combine == "_po":
+            s_emb, p_emb, o_emb = s_emb.unsqueeze(0), p_emb.unsqueeze(1), o_emb.unsqueeze(1)
+        return self.function(s_emb, p_emb, o_emb, self.norm).view(n, candidates)
 
 
 def _named(cls: type, module: str, name: str) -> type:
@@ -112,6 +121,10 @@ class Model(nn.Module):
         return self._the_scorer.score_emb(s, p, o, combine="spo").view(-1)
 
 
+Model.__module__ = "kge.model.kge_model"
+Model.__qualname__ = "KgeModel"
+
+
 class Reciprocal(Model):
     """As LibKGE's reciprocal model; the embedder of relations has twice as many."""
 
@@ -151,11 +164,19 @@ def se(scores: torch.Tensor, labels: torch.Tensor, **kwargs: Any) -> torch.Tenso
 LOSSES = {"kl": kl, "bce": bce, "margin_ranking": margin_ranking, "se": se}
 
 
+DEFAULTS: dict[str, Any] = {
+    "train.num_workers": 0,
+    "train.pin_memory": False,
+    "train.max_epochs": 20,
+    "negative_sampling": {"class_name": "TrainingJobNegativeSampling", "shared": False, "num_samples": {"s": 3}},
+}
+
+
 class Config:
     """Options by their full names."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self.options = dict(options)
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self.options = {**DEFAULTS, **(options or {})}
         self.messages: list[str] = []
 
     def get(self, key: str) -> Any:
@@ -179,6 +200,9 @@ class Dataset:
 
     def num_relations(self) -> int:
         return self.sizes[1]
+
+    def entity_ids(self) -> list[str]:
+        return [f"entity {number}" for number in range(self.sizes[0])]
 
 
 class Job:
@@ -211,7 +235,7 @@ class TrainingJob(Job):
         forward_only: bool = False,
     ) -> None:
         self.config, self.dataset, self.parent_job, self.model = config, dataset, parent_job, model
-        self.loss = LOSSES[config.get("train.loss")]
+        self.loss = {**LOSSES, "bce_mean": bce}[config.get("train.loss")]
         self.batch_size = config.get("train.batch_size")
         self._max_subbatch_size = config.get("train.subbatch_size")
         self.device = "cpu"
@@ -219,6 +243,8 @@ class TrainingJob(Job):
         self.epoch = 0
         self.is_forward_only = forward_only
         self.post_epoch_hooks: list[Callable[[Any], Any]] = []
+        self.post_run_hooks: list[Callable[[Any, Any], Any]] = []
+        self.valid_trace: list[dict[str, Any]] = []
         self.current_trace: dict[str, Any] = {}
         if not forward_only:
             self.optimizer = KgeOptimizer.create(config, model)
@@ -251,6 +277,8 @@ class TrainingJob(Job):
         while self.epoch < epochs:
             self.epoch += 1
             entries.append(self.run_epoch())
+        for hook in self.post_run_hooks:
+            hook(self, None)
         return entries
 
     def save_to(self, checkpoint: dict[str, Any]) -> dict[str, Any]:

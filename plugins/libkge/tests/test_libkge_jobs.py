@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import libkge_standins as standins
+import numpy as np
 import pytest
 import torch
 import yaml
+from optuna.pruners import ThresholdPruner
+from optuna.trial import TrialState
 
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.scoring import Scorer
-from pykeen_advneg_libkge.binding import RECIPROCAL
+from pykeen_advneg_libkge.checks import MODEL
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import NEEDED, check_libkge
 from pykeen_advneg_libkge.losses import EXCLUDED, HostLoss
+from pykeen_advneg_libkge.reciprocal import RECIPROCAL
+from pykeen_advneg_libkge.tuning import tune
 
 try:
     check_libkge()
@@ -127,8 +132,8 @@ def test_standins_claim_nothing_more() -> None:
     assert list(inspect.signature(standins.TrainingJob.__init__).parameters) == list(constructor.parameters)
     for module, names in NEEDED.items():
         assert all(hasattr(sys.modules[module], name) for name in names)
-    reciprocal = kge.model.ReciprocalRelationsModel
-    assert f"{reciprocal.__module__}.{reciprocal.__qualname__}" == RECIPROCAL
+    for cls, name in ((kge.model.ReciprocalRelationsModel, RECIPROCAL), (kge.model.KgeModel, MODEL)):
+        assert f"{cls.__module__}.{cls.__qualname__}" == name
     for cls, _ in standins.SCORERS.values():
         if cls.__module__.startswith("kge."):
             assert hasattr(sys.modules[cls.__module__], cls.__name__)
@@ -163,7 +168,7 @@ def test_models(model: str, more: dict[str, Any], tmp_path: Path) -> None:
     torch.testing.assert_close(scores, expected, atol=1e-3, rtol=1e-3)
     before = [x.clone() for x in job.model.parameters()]
     job.run()
-    assert job.valid_trace[-1]["mean_reciprocal_rank_filtered"] > 0
+    assert all(torch.isfinite(x).all() for x in job.model.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, job.model.parameters(), strict=True))
 
 
@@ -180,6 +185,13 @@ def test_reciprocal_relations(base: str, dim: int, own: dict[str, Any], tmp_path
     changed = (job.model.get_p_embedder().embed_all() != before).any(dim=1)
     assert changed[:55].any(), "the relations of the data set"
     assert changed[55:].any(), "their inverses"
+
+
+@pytest.mark.parametrize(("model", "dim"), [("conve", 32), ("transformer", 64)])
+def test_models_for_tails_only(model: str, dim: int, tmp_path: Path) -> None:
+    """LibKGE itself refuses to ask them for heads: they have to be reciprocal."""
+    with pytest.raises(ConfigurationError, match="wrap it in a reciprocal_relations_model"):
+        job_of(SHARED, tmp_path / "job", model, **{"import": [TYPE, model], "lookup_embedder.dim": dim})
 
 
 @pytest.mark.parametrize("name", sorted(EXCLUDED))
@@ -291,12 +303,152 @@ def test_unknown_options_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_flags_on_the_command_line(tmp_path: Path, home: Path) -> None:
+    """LibKGE hands on a flag under `sampler_args` as text."""
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings(EMU)))
+    words = ["--train.max_epochs", "1", f"--{TYPE}.sampler_args.tied", "False", f"--{TYPE}.num_samples", "3"]
+    command = [sys.executable, "-m", "kge", "start", str(tmp_path / "job.yaml"), "--folder", str(tmp_path / "job")]
+    environment = {**os.environ, "PYTHONPATH": path_of(home), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run([*command, *words], env=environment, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    own = load_checkpoint(str(tmp_path / "job" / "checkpoint_00001.pt"))["advneg"]["sampler"]["kwargs"]
+    assert own["tied"] is False
+    assert own["num_negs_per_pos"] == 3
+
+
+def test_features(tmp_path: Path) -> None:
+    """MMRNS finds its features by the labels of LibKGE's data set."""
+    from pykeen.datasets import Nations
+
+    from pykeen_advneg.multimodal import MultimodalFeatures
+
+    training = Nations().training
+    labels = sorted(training.entity_to_id, reverse=True)
+    numbers = [training.entity_to_id[label] for label in labels]
+    text = torch.tensor(numbers).float().view(-1, 1, 1).repeat(1, 1, 4)
+    MultimodalFeatures(text=text, labels=labels).save(tmp_path / "features.safetensors")
+    args = {"features": str(tmp_path / "features.safetensors"), "pool_size": 10}
+    job = job_of({"sampler": "mmrns", "num_samples": 2, "sampler_args": args}, tmp_path / "job")
+    # as `convert` has written them
+    ids = [training.entity_to_id[label] for label in job.dataset.entity_ids()]
+    assert job.sampler.features.text[:, 0, 0].tolist() == ids
+    job.run()
+    assert job.epoch == 2
+
+
+def test_pretraining(tmp_path: Path) -> None:
+    """The best checkpoint is one of the epochs which count, and LibKGE stops by these alone."""
+    own = {**KBGAN, "pretraining": {"epochs": 3, "num_samples": 2}}
+    more = {"train.max_epochs": 5, "valid.every": 1, "valid.early_stopping.patience": 3}
+    job = job_of(own, tmp_path / "job", **more)
+    # as if the first validation was the best
+    name = job.config.get("valid.metric")
+    job.post_valid_hooks.append(lambda job: job.valid_trace[-1].update({name: 1 / job.epoch}))
+    job.run()
+    assert [entry["epoch"] for entry in job.valid_trace] == [4, 5]
+    assert load_checkpoint(str(tmp_path / "job" / "checkpoint_best.pt"))["epoch"] == 4
+    assert job.sampler.num_negs_per_pos == 1
+
+
+def test_out_of_memory(tmp_path: Path) -> None:
+    """LibKGE halves the sub-batches, and tries again; the result is that of small ones from the start."""
+    own = {"sampler": "mmrns", "num_samples": 2, "sampler_args": {"pool_size": 10}}
+    trained = []
+    for breaks in (False, True):
+        more = {"train.subbatch_auto_tune": True, "train.max_epochs": 1, "train.subbatch_size": 256 if breaks else 128}
+        job = job_of(own, tmp_path / str(breaks), **more)
+        process, left = job._process_subbatch, [breaks]
+
+        def short(*args: Any, process: Any = process, left: list[bool] = left) -> None:
+            process(*args)
+            if left.pop() if left else False:
+                raise RuntimeError("CUDA out of memory")
+
+        job._process_subbatch = short
+        job.run()
+        assert job.config.get("train.subbatch_size") == 128
+        trained.append(job)
+    for one, other in zip(*map(weights, trained), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_tuning(tmp_path: Path) -> None:
+    """Trials report what counts, and are pruned; a study goes on, and the best options can be trained."""
+    own = {**KBGAN, "pretraining": {"epochs": 1}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings(own, **{"train.max_epochs": 3, "valid.every": 1})))
+    ranges = {f"{TYPE}.sampler_args.temperature": {"type": "float", "low": 0.5, "high": 2.0}}
+    ranges["train.optimizer.default.args.lr"] = {"type": "categorical", "choices": [0.01, 0.05]}
+    given = dict(path=tmp_path / "job.yaml", folder=tmp_path / "study", ranges=ranges)
+    tune(**given, trials=1, pruner=ThresholdPruner(lower=2.0))
+    study = tune(**given, trials=3)
+    first, *others = study.trials
+    assert (first.state, list(first.intermediate_values)) == (TrialState.PRUNED, [2])
+    assert not (tmp_path / "study" / "00000" / "checkpoint_00003.pt").exists()
+    for trial in others:
+        assert trial.state == TrialState.COMPLETE
+        assert list(trial.intermediate_values) == [2, 3]
+        assert trial.value == max(trial.intermediate_values.values())
+    best = Config()
+    best.load(str(tmp_path / "study" / "best.yaml"))
+    found = best.get(f"{TYPE}.sampler_args.temperature"), best.get("train.optimizer.default.args.lr")
+    assert found == tuple(study.best_params.values())
+    with pytest.raises(ConfigurationError, match="another configuration"):
+        tune(**{**given, "ranges": dict(list(ranges.items())[:1])}, trials=3)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"train.type": "KvsAll"}, "train.type='KvsAll'"),
+        ({"valid.every": 0}, "no validation to tune by"),
+        ({"valid.every": 2, TYPE: {**KBGAN, "pretraining": {"epochs": 2}}}, "no validation to tune by"),
+    ],
+)
+def test_what_cannot_be_tuned(more: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings(KBGAN, **more)))
+    with pytest.raises(ConfigurationError, match=message):
+        tune(tmp_path / "job.yaml", tmp_path / "study", 1)
+
+
+def test_options_of_other_jobs_are_named(tmp_path: Path) -> None:
+    job = job_of(SHARED, tmp_path / "job", **{"negative_sampling.num_samples.s": 7, "train.max_epochs": 1})
+    job.run()
+    log = (tmp_path / "job" / "kge.log").read_text()
+    assert "negative_sampling.num_samples.s: no effect" in log
+    assert log.count("no effect") == 1
+
+
+def path_of(home: Path) -> str:
+    """Let a new process find what this one does."""
+    return os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Compare nested values, tensors bit for bit."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, tuple | list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    elif isinstance(one, np.ndarray):
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert one == other
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [KBGAN, EMU], ids=["kbgan", "emu"])
 def test_start_kill_resume_valid_test(own: dict[str, Any], home: Path, tmp_path: Path) -> None:
     """The commands, as a user gives them; the job is killed at some moment after its second epoch."""
     options = settings(own, "complex", **{"train.max_epochs": 40, "train.checkpoint.every": 0})
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(options))
-    environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": path_of(home), "OMP_NUM_THREADS": "1"}
 
     def command(*words: str) -> list[str]:
         return [sys.executable, "-m", "kge", *words]
@@ -319,11 +471,24 @@ def test_start_kill_resume_valid_test(own: dict[str, Any], home: Path, tmp_path:
     trace = (folder / "trace.yaml").read_text()
     assert trace.count("event: job_resumed") == 3
     assert "split: test" in trace
-    assert max(epochs) + 2 == max(int(path.stem.rpartition("_")[2]) for path in folder.glob("checkpoint_[0-9]*.pt"))
+    last = f"checkpoint_{max(epochs) + 2:05}.pt"
+    assert max(path.name for path in folder.glob("checkpoint_[0-9]*.pt")) == last
+    # as if it had not been killed
+    whole = command("start", str(tmp_path / "job.yaml"), "--folder", str(tmp_path / "whole"))
+    words = [*whole, "--train.max_epochs", str(max(epochs) + 2)]
+    subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
+    one, other = (load_checkpoint(str(where / last)) for where in (folder, tmp_path / "whole"))
+    assert one["epoch"] == other["epoch"] == max(epochs) + 2
+    # a model is saved with times and paths
+    for pair in zip(one["model"][:1], other["model"][:1], strict=True):
+        assert_same(*pair)
+    for key in ("optimizer_state_dict", "advneg"):
+        assert_same(one[key], other[key])
 
 
 def test_eval_of_a_checkpoint(tmp_path: Path) -> None:
     job_of(KBGAN, tmp_path / "job").run()
     checkpoint = load_checkpoint(str(tmp_path / "job" / "checkpoint_best.pt"))
-    evaluation = EvaluationJob.create_from(checkpoint, eval_split="test")
-    assert evaluation.run()["mean_reciprocal_rank_filtered"] > 0
+    evaluation = EvaluationJob.create_from(checkpoint, eval_split="valid")
+    found = evaluation.run()["mean_reciprocal_rank_filtered"]
+    assert found == checkpoint["valid_trace"][-1]["mean_reciprocal_rank_filtered"]
