@@ -22,11 +22,14 @@ from optuna.trial import TrialState
 from pykeen.pipeline import pipeline_from_path
 
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.hpo.objective import CHECKPOINT, EFFORT
-from pykeen_advneg.hpo.queueing import WORKER, Job, join, load_data, prepare, progress_of, work
+from pykeen_advneg.hpo.jobs import join, load_data, prepare
+from pykeen_advneg.hpo.objective import CHECKPOINT, SamplerObjective
+from pykeen_advneg.hpo.queueing import WORKER, Job, Queue, _run_one, progress_of, work
 from pykeen_advneg.hpo.result import experiment, write_json
 from pykeen_advneg.hpo.settings import Tuning
 from pykeen_advneg.hpo.storage import Requeue, exclusively, open_storage
+from pykeen_advneg.hpo.watching import EFFORT
+from pykeen_advneg.splits import LabeledSplitsDataset
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -216,6 +219,127 @@ def test_trials_are_shared_out_once(tmp_path: Path) -> None:
     other = Tuning.from_mapping({**quick, "epochs": 4})
     with pytest.raises(ConfigurationError, match="num_epochs is 3 there and 4 here"):
         prepare(other, "s", open_storage(url), None, load_data(other))
+
+
+QUICK = {**SETTINGS, "epochs": 4, "eval_every": 1, "trials": 1}
+
+
+def queue(url: str) -> Queue:
+    """A study with a trial which is waiting."""
+    storage = open_storage(url, 1, 2)
+    optuna.create_study(study_name="q", storage=storage).enqueue_trial({})
+    made = Queue("q", storage)
+    made.search = optuna.samplers.RandomSampler
+    return made
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_claim_is_a_sign_of_life(kind: str, tmp_path: Path) -> None:
+    """A process which dies before its first heartbeat is found dead, too."""
+    study = queue({"journal": f"journal:{tmp_path}/x.log", "sqlite": f"sqlite:///{tmp_path}/x.db"}[kind])
+    taken = study.ask()
+    # databases are behind a cache
+    storage: Any = study._storage._backend if kind == "sqlite" else study._storage
+    assert storage._get_stale_trial_ids(study._study_id) == []
+    # as if so much time had gone
+    storage.grace_period = storage.grace = -1
+    assert storage._get_stale_trial_ids(study._study_id) == [taken._trial_id]
+
+
+def test_nothing_is_claimed_by_who_cannot_search(tmp_path: Path) -> None:
+    study = queue(f"journal:{tmp_path}/x.log")
+
+    def fail(_: int) -> Any:
+        raise KeyError
+
+    study.search = fail
+    with pytest.raises(KeyError):
+        study.ask()
+    assert study.trials[0].state == TrialState.WAITING
+
+
+def test_search_is_checked_and_part_of_the_study(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    data = load_data(Tuning.from_mapping(QUICK))
+    for wrong in (dict(sampler="tpee"), dict(pruner="mediam")):
+        with pytest.raises(ConfigurationError, match="did you mean"):
+            prepare(Tuning.from_mapping({**QUICK, "search": wrong}), "s", storage, None, data)
+    assert storage.get_all_studies() == []
+    prepare(Tuning.from_mapping(QUICK), "s", storage, None, data)
+    with pytest.raises(ConfigurationError, match=r"search.pruner is 'nop' there and 'median' here"):
+        prepare(Tuning.from_mapping({**QUICK, "search": dict(pruner="median")}), "s", storage, None, data)
+
+
+def test_what_is_refused_leaves_no_study(tmp_path: Path) -> None:
+    """Of several samplers, the last one is refused."""
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    tuning = Tuning.from_mapping({**QUICK, "samplers": {"basic": {}, "shared": {}}})
+
+    def check(objective: SamplerObjective) -> None:
+        if objective.negative_sampler.__name__.startswith("Shared"):
+            raise ConfigurationError("refused")
+
+    with pytest.raises(ConfigurationError, match="refused"):
+        prepare(tuning, "s", storage, None, load_data(tuning), check=check)
+    assert storage.get_all_studies() == []
+
+
+class GivingAway(optuna.pruners.BasePruner):
+    """Gives the first trial to another process at its second value, as if this process had been asleep."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        if trial.number == 0 and len(trial.intermediate_values) == 2:
+            study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            Requeue()(study, study.trials[0])
+        return False
+
+
+def test_a_worker_which_was_asleep(tmp_path: Path) -> None:
+    """It drops the trial which was given away, leaves its files alone, and goes on."""
+    tuning = Tuning.from_mapping(QUICK)
+    (job,) = prepare(tuning, "s", open_storage(f"sqlite:///{tmp_path}/study.db"), tmp_path / "c", load_data(tuning))
+    job.study.pruner = GivingAway()
+    assert _run_one(job, Requeue(), 0)
+    assert [trial.state.name for trial in job.study.trials] == ["FAIL", "WAITING"]
+    assert any((tmp_path / "c").iterdir()), "what the next one goes on from"
+    assert work([job], Requeue()) == 1
+    again = job.study.trials[1]
+    assert again.state == TrialState.COMPLETE
+    assert again.user_attrs[EFFORT]["scores"] < 2 * 4 * TRIPLES * (1 + 2)
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def write_splits(folder: Path) -> None:
+    """Nations with an entity which training lacks."""
+    from pykeen.datasets import Nations
+
+    nations = Nations()
+    folder.mkdir()
+    for name, factory in (("train", nations.training), ("valid", nations.validation), ("test", nations.testing)):
+        lines = ["\t".join(row) for row in factory.triples]
+        lines += ["atlantis\ttreaties\tusa"] if name == "valid" else []
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("vocabulary", ["training", "all"])
+def test_files_name_folders(vocabulary: str, tmp_path: Path) -> None:
+    """A trial on a folder, with ids from all splits or not, is reproduced by its file."""
+    write_splits(tmp_path / "graph")
+    settings = {**QUICK, "dataset": str(tmp_path / "graph"), "vocabulary": vocabulary}
+    tuning = Tuning.from_mapping(settings)
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    (job,) = prepare(tuning, "s", storage, None, load_data(tuning))
+    work([job], Requeue())
+    job.result.export(tmp_path / "best.json")
+    result = pipeline_from_path(tmp_path / "best.json")
+    assert result.metric_results.get_metric(job.objective.metric) == job.study.best_value
+    assert ("atlantis" in result.training.entity_to_id) == (vocabulary == "all")
+    with (tmp_path / "graph" / "train.txt").open("a") as file:
+        file.write("\nusa\ttreaties\tusa")
+    with pytest.raises(ConfigurationError, match="fingerprint is"):
+        prepare(tuning, "s", storage, None, load_data(tuning))
+    with pytest.raises(ConfigurationError, match="other triples than meant"):
+        LabeledSplitsDataset(tmp_path / "graph", vocabulary, fingerprint="0" * 16).training  # noqa: B018
 
 
 def test_joining_nothing(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..comparison.report import METRICS, Results, environment, environments, summarize
 from ..plotting import plot_curves, plot_results, plot_trials, save_png, styles
-from .objective import EFFORT, ERROR, SEED
+from .objective import ERROR, SEED
 from .queueing import Job, progress_of
 from .result import write_json
 from .settings import Tuning
 from .statistics import LEVEL, POWER, paired_difference
+from .watching import EFFORT
 
 __all__ = ["trial_records", "write_report"]
 

@@ -90,16 +90,21 @@ def describe_data(objective: SamplerObjective, lost: list[str]) -> dict[str, Any
     return data
 
 
-def experiment(objective: SamplerObjective, trial: FrozenTrial) -> dict[str, Any]:
+def experiment(objective: SamplerObjective, trial: FrozenTrial, replay: bool = True) -> dict[str, Any]:
     """Write a trial as one of PyKEEN's experiment files.
 
     :param objective: the objective of its study
     :param trial: the trial
+    :param replay: whether PyKEEN's own loops train up to the best epoch without a stopper, since they would not go
+        back to it; otherwise, the settings are written as they are
 
     :returns: the content of the file: ``metadata`` and ``pipeline``, whose ``random_seed`` is the trial's
     """
     lost: list[str] = []
     arguments = objective.arguments(FixedTrial(trial.params, number=trial.number))
+    if replay and objective.prunes and not objective.keeps_the_best and "best_epoch" in trial.user_attrs:
+        arguments["training_kwargs"]["num_epochs"] = trial.user_attrs["best_epoch"]
+        arguments |= {"stopper": None, "stopper_kwargs": None}
     written: dict[str, Any] = describe_data(objective, lost)
     for name, value in arguments.items():
         if value is None or (name.endswith("_kwargs") and not value):

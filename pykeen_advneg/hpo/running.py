@@ -14,9 +14,10 @@ from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 
 from ..comparison.runs import RunStore
+from .jobs import join, load_data, prepare
 from .launch import Workers, watch
-from .making import dry_run
-from .queueing import join, load_data, prepare, work
+from .queueing import work
+from .rehearsal import dry_run
 from .report import write_report
 from .result import write_json
 from .settings import Tuning
@@ -70,7 +71,7 @@ def run(
             open_storage(url, heartbeat, grace),
             checkpoints,
             data,
-            check=lambda job: dry_run(job.objective),
+            check=dry_run,
         )
         console.print(
             f"Studies {name}.*: {', '.join(tuning.samplers)}, {tuning.trials} trials each, in {masked(url)}",
@@ -136,7 +137,7 @@ def run_worker(
         if tuning is None:
             tuning, jobs = join(name, opened, checkpoints)
         else:
-            jobs = prepare(tuning, name, opened, checkpoints, load_data(tuning), top_up=False)
+            jobs = prepare(tuning, name, opened, checkpoints, load_data(tuning), top_up=False, check=dry_run)
         try:
             count = work(jobs, Requeue(), grace=grace)
         except KeyboardInterrupt:
