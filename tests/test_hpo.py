@@ -18,6 +18,7 @@ from pykeen.training import SLCWATrainingLoop
 
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.hpo import StudyResult, hpo_pipeline
+from pykeen_advneg.hpo.search import SearchOfEachTrial
 from pykeen_advneg.hpo.spaces import merged, sampler_ranges
 from pykeen_advneg.hpo.studies import FAILURES
 from pykeen_advneg.sampling.emu import EMUNegativeSampler
@@ -177,6 +178,24 @@ def test_pykeens_loop_is_judged_by_its_best_epoch(tmp_path: Path) -> None:
     assert best.value > best.intermediate_values[5], "else this shows nothing"
     result.export(tmp_path / "best.json")
     assert pipeline_from_path(tmp_path / "best.json").metric_results.get_metric(result.objective.metric) == best.value
+
+
+def test_processes_which_share_a_study_draw_different_values(tmp_path: Path) -> None:
+    """The search of a trial depends on its number, not on how many there were when its process began."""
+    kwargs: dict[str, Any] = dict(seed=3, query="random", kwargs=None)
+    storage = f"sqlite:///{tmp_path}/study.db"
+    studies = [
+        optuna.create_study(study_name="a", storage=storage, sampler=SearchOfEachTrial(**kwargs), load_if_exists=True)
+        for _ in range(2)
+    ]
+    values = [each.ask().suggest_float("x", 0, 1) for each in (*studies, *studies)]
+    assert len(set(values)) == 4
+    again = optuna.create_study(sampler=SearchOfEachTrial(**kwargs))
+    assert [again.ask().suggest_float("x", 0, 1) for _ in range(4)] == values
+    grid = SearchOfEachTrial("grid", dict(search_space=dict(x=[1, 2, 3])), 0)
+    whole = optuna.create_study(sampler=grid)
+    whole.optimize(lambda trial: trial.suggest_float("x", 1, 3), n_trials=3)
+    assert {trial.value for trial in whole.trials} == {1, 2, 3}, "which is one sequence"
 
 
 def test_replicates_and_files(tmp_path: Path) -> None:

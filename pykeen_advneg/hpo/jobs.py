@@ -15,20 +15,19 @@ from pykeen.datasets import Dataset, dataset_resolver
 from ..datasets import load_dataset
 from ..errors import ConfigurationError
 from ..splits import fingerprint
+from .exclusion import exclusively
 from .making import make_objective
 from .objective import CHECKPOINT, SEED, SamplerObjective
 from .queueing import POLL, Job, Queue
-from .search import make_pruner, make_search
+from .search import SearchOfEachTrial, make_pruner
 from .settings import Tuning
-from .storage import exclusively
 from .studies import check_study, configuration, open_study
 
 __all__ = ["join", "load_data", "prepare"]
 
-#: the attributes of a study: the name it was asked for by, its sampler's label, the settings, the trials queued
+#: the attributes of a study: the name it was asked for by, its sampler's label, the settings, the trials queued, when
 GROUP, LABEL, SETTINGS, QUEUED = "advneg_group", "advneg_label", "advneg_settings", "advneg_queued"
-#: the seeds of trial ``n`` of a search are so far from those of trial ``n + 1``
-SEEDS_APART = 1009
+SINCE = "advneg_since"
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,12 @@ def join(
     """
     end = time.monotonic() + patience
     while True:
-        found = [study for study in storage.get_all_studies() if study.user_attrs.get(GROUP) == name]
-        queued = [study for study in found if QUEUED in study.user_attrs]
-        settings = next((json.loads(study.user_attrs[SETTINGS]) for study in queued), None)
-        if settings is not None and len(queued) == len(settings["samplers"]):
+        found = [study.user_attrs for study in storage.get_all_studies() if study.user_attrs.get(GROUP) == name]
+        queued = [attributes for attributes in found if QUEUED in attributes]
+        # the latest ones: there may be studies of samplers which are not asked for any more
+        latest = max(queued, key=lambda attributes: float(attributes[SINCE]), default=None)
+        settings = None if latest is None else json.loads(latest[SETTINGS])
+        if settings is not None and {attributes[LABEL] for attributes in queued} >= set(settings["samplers"]):
             break
         if time.monotonic() > end:
             known = sorted({str(s.user_attrs[GROUP]) for s in storage.get_all_studies() if GROUP in s.user_attrs})
@@ -120,13 +121,19 @@ def _open(
 ) -> list[Job]:
     """Make or join the study of each sampler, if nothing is wrong with any of them."""
     search = tuning.search
-    make_search(search.get("sampler"), search.get("sampler_kwargs"), tuning.random_seed)
-    make_pruner(search.get("pruner"), search.get("pruner_kwargs"))
+    # samplers of Optuna remember the study they are of: each has its own
+    samplers = {
+        label: SearchOfEachTrial(search.get("sampler"), search.get("sampler_kwargs"), tuning.random_seed)
+        for label in tuning.samplers
+    }
+    pruner = make_pruner(search.get("pruner"), search.get("pruner_kwargs"))
     plans = [_plan(tuning, name, label, checkpoints, data) for label in tuning.samplers]
     for plan in plans:
         check_study(storage, plan.name, plan.configuration)
         check(plan.objective)
-    return [_job(plan, tuning, storage) for plan in plans]
+    for plan in plans:
+        open_study(plan.configuration, storage=storage, load_if_exists=True, study_name=plan.name)
+    return [Job(plan.label, Queue(plan.name, storage, samplers[plan.label], pruner), plan.objective) for plan in plans]
 
 
 def _plan(tuning: Tuning, name: str, label: str, checkpoints: pathlib.Path | None, data: Dataset) -> _Plan:
@@ -146,16 +153,6 @@ def _data_arguments(tuning: Tuning, data: Dataset) -> dict[str, Any]:
     return {"dataset": "labeledsplits", "dataset_kwargs": kwargs}
 
 
-def _job(plan: _Plan, tuning: Tuning, storage: BaseStorage) -> Job:
-    search = tuning.search
-    open_study(plan.configuration, storage=storage, load_if_exists=True, study_name=plan.name)
-    study = Queue(plan.name, storage, pruner=make_pruner(search.get("pruner"), search.get("pruner_kwargs")))
-    study.search = lambda number: make_search(
-        search.get("sampler"), search.get("sampler_kwargs"), tuning.random_seed + SEEDS_APART * number
-    )
-    return Job(plan.label, study, plan.objective)
-
-
 def _fill(study: Queue, tuning: Tuning, name: str, label: str) -> None:
     """Queue the trials which are missing; who comes second finds nothing to do."""
     with exclusively(study._storage, study.study_name):
@@ -167,4 +164,5 @@ def _fill(study: Queue, tuning: Tuning, name: str, label: str) -> None:
             key = f"{study.study_name}-{number:04d}"
             if key not in present:
                 study.enqueue_trial({}, user_attrs={SEED: tuning.random_seed + number, CHECKPOINT: key})
+        study.set_user_attr(SINCE, time.time())
         study.set_user_attr(QUEUED, tuning.trials)

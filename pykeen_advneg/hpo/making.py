@@ -23,8 +23,9 @@ from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 from ..comparison.configuration import did_you_mean
 from ..errors import ConfigurationError
 from ..sampling.making import check_sampler
-from .objective import COMPONENTS, SamplerObjective, plain_copy
+from .objective import SamplerObjective
 from .spaces import check_ranges, names
+from .suggesting import COMPONENTS, plain_copy
 
 __all__ = ["make_objective"]
 

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from .making import make_objective
 from .rehearsal import dry_run
 from .result import StudyResult
-from .search import make_pruner, make_search
+from .search import SearchOfEachTrial, make_pruner
 from .storage import open_storage
 from .studies import configuration, give_up, open_study
 
@@ -108,7 +108,8 @@ def hpo_pipeline(
       A generator, a base sampler and their optimizers bring their own default ranges. A range of ``None`` takes a
       parameter out of the search;
     - early stopping and pruning look at the study's ``metric``; pruning needs ``stopper="early"``, as in PyKEEN;
-    - trial ``n`` has the random seed ``random_seed + n``, and the search of Optuna's sampler has ``random_seed``;
+    - trial ``n`` has the random seed ``random_seed + n``, and a seed of its own for Optuna's sampler, so that processes
+      which share a study draw different values;
     - the default evaluator is ``fastrankbased``, which gives the values of PyKEEN's ``rankbased``;
     - the stopper is part of the exported experiment, since the result is that of the best epoch;
     - no argument is changed; each trial trains with copies of all dictionaries and lists;
@@ -138,7 +139,7 @@ def hpo_pipeline(
         checkpoint_directory=None if folder is None else pathlib.Path(folder),
     )
     pruner = make_pruner(pruner, pruner_kwargs)
-    make_search(sampler, sampler_kwargs, random_seed)
+    search = SearchOfEachTrial(sampler, sampler_kwargs, random_seed)
     opened = None if storage is None else open_storage(storage)
     dry_run(objective)
     study = open_study(
@@ -148,8 +149,7 @@ def hpo_pipeline(
         study_name=study_name,
         load_if_exists=load_if_exists,
     )
-    # a study which goes on must not draw the same values again
-    study.sampler = make_search(sampler, sampler_kwargs, random_seed + len(study.get_trials(deepcopy=False)))
+    study.sampler = search
     if n_jobs not in {None, 1}:
         logger.warning("n_jobs=%s: threads share the random numbers, so that no trial can be reproduced.", n_jobs)
     study.optimize(

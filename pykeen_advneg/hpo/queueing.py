@@ -11,20 +11,20 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from optuna import Study, Trial
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState
 
+from .exclusion import claim
 from .objective import SamplerObjective
 from .result import StudyResult
-from .storage import GRACE, Requeue, claim, is_lost
+from .storage import GRACE, Requeue, is_lost
 from .studies import give_up
 
 __all__ = ["Job", "Queue", "progress_of", "show", "work"]
@@ -44,9 +44,6 @@ class QueueIsEmptyError(Exception):
 class Queue(Study):
     """A study which runs no trials but those which are waiting."""
 
-    #: makes Optuna's sampler for the trial of a number
-    search: Callable[[int], BaseSampler]
-
     def ask(self, fixed_distributions: Any = None) -> Trial:
         """Take a waiting trial.
 
@@ -59,9 +56,6 @@ class Queue(Study):
         storage = self._storage
         with claim(storage):
             for trial in storage.get_all_trials(self._study_id, deepcopy=False, states=(TrialState.WAITING,)):
-                # each trial has a search of its own seed: no two processes draw the same values, and none draws those
-                # of a process before it again
-                self.sampler = self.search(trial.number)
                 if not _claimed(storage, trial._trial_id):
                     continue
                 taken = Trial(self, trial._trial_id)
@@ -149,12 +143,24 @@ def mend(study: Study, requeue: Requeue, after: float = GRACE) -> None:
 
     :param study: the study
     :param requeue: puts a trial in the queue again
-    :param after: seconds to leave to the process which marked it
+    :param after: seconds to leave to the process which marked it, from when this process first saw it
     """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        ended = trial.datetime_complete
-        if is_lost(trial) and ended is not None and time.time() - ended.timestamp() > after:
+    for trial in _pending(study, study.get_trials(deepcopy=False)):
+        # the times of trials are those of other machines' clocks, without a zone
+        first = requeue.seen.setdefault((study.study_name, trial.number), time.monotonic())
+        if time.monotonic() - first >= after:
             requeue(study, trial)
+
+
+def _pending(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """List the trials which were lost, and neither are in the queue again nor have been tried too often."""
+    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    retries = _retries_of(study)
+    return [
+        trial
+        for trial in trials
+        if is_lost(trial) and trial.number not in again and len(trial.system_attrs.get("retry_history", ())) < retries
+    ]
 
 
 def progress_of(study: Study) -> dict[str, Any]:
@@ -178,12 +184,10 @@ def progress_of(study: Study) -> dict[str, Any]:
             ("waiting", TrialState.WAITING),
         )
     }
-    # one which is about to be tried again is not done, unless it has been tried too often
-    pending = [t for t in last if is_lost(t) and len(t.system_attrs.get("retry_history", ())) < _retries_of(study)]
     return {
         **counts,
         "started": len(last) - counts["waiting"],
-        "done": not counts["running"] and not counts["waiting"] and not pending,
+        "done": not counts["running"] and not counts["waiting"] and not _pending(study, trials),
         "trials": last,
     }
 

@@ -23,10 +23,9 @@ from pykeen.regularizers import regularizer_resolver
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.stoppers import stopper_resolver
 from pykeen.training import training_loop_resolver
-from pykeen.version import get_version
 
 from ..errors import ConfigurationError
-from .objective import SEED, SamplerObjective
+from .objective import ENVIRONMENT, SEED, SamplerObjective
 
 __all__ = ["StudyResult", "describe_data", "experiment", "jsonable", "write_json"]
 
@@ -121,9 +120,7 @@ def experiment(objective: SamplerObjective, trial: FrozenTrial, replay: bool = T
         "metric": objective.metric,
         "value": trial.value,
         "best_epoch": trial.user_attrs.get("best_epoch"),
-        "pykeen_version": get_version(),
-        "torch_version": torch.__version__,
-        "threads": torch.get_num_threads(),
+        **trial.user_attrs.get(ENVIRONMENT, {}),
     }
     if lost:
         metadata["_not_reproducible"] = f"objects which no file can hold: {', '.join(sorted(set(lost)))}"

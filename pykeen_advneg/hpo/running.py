@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import re
 import signal
 import warnings
 from typing import Any
@@ -14,6 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 
 from ..comparison.runs import RunStore
+from ..errors import ConfigurationError
 from .jobs import join, load_data, prepare
 from .launch import Workers, watch
 from .queueing import work
@@ -54,6 +56,7 @@ def run(
     :raises ConfigurationError: before any trial, if something cannot work
     :raises Exit: if the user interrupts, or if winners fail
     """
+    _check_name(name)
     _hush()
     console = Console(quiet=quiet)
     store = RunStore(out)
@@ -123,6 +126,7 @@ def run_worker(
     :raises ConfigurationError: if something cannot work
     :raises Exit: if the process is asked to end
     """
+    _check_name(name)
     _hush()
 
     def end(*_: Any) -> None:
@@ -143,6 +147,11 @@ def run_worker(
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
     Console(quiet=quiet).print(f"Ran {count} trials; none is left.", highlight=False)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise ConfigurationError(f"name {name!r} is part of file names; use letters, digits, -, +, . and _.")
 
 
 def _hush() -> None:

@@ -15,8 +15,9 @@ from pykeen.version import get_git_hash, get_version
 
 from ..errors import ConfigurationError
 from ..splits import fingerprint
-from .objective import COMPONENTS, ERROR, SamplerObjective
+from .objective import ERROR, SamplerObjective
 from .result import describe_data, jsonable
+from .suggesting import COMPONENTS
 
 __all__ = ["check_study", "configuration", "give_up", "open_study"]
 
