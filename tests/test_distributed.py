@@ -16,7 +16,9 @@ from pykeen.evaluation import RankBasedEvaluator
 from pykeen.pipeline import pipeline
 from pykeen.sampling import NegativeSampler
 from torch import multiprocessing, nn
+from typer.testing import CliRunner
 
+from pykeen_advneg import cli
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.training.distributed import DistributedTrainingLoop, ShardedStream, reduce_gradients
 from pykeen_advneg.training.rank import check_experiment
@@ -354,3 +356,9 @@ def test_files_which_are_no_experiments(name: str, text: str | None, message: st
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigurationError, match=message):
         check_experiment(tmp_path / name, 1)
+
+
+def test_command_says_what_is_wrong(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["train", str(tmp_path / "x.json"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "cannot be read" in result.output

@@ -36,6 +36,7 @@ from pykeen_advneg.hpo.result import experiment, write_json
 from pykeen_advneg.hpo.running import run, run_worker
 from pykeen_advneg.hpo.settings import Tuning
 from pykeen_advneg.hpo.storage import Requeue, masked, open_storage
+from pykeen_advneg.hpo.studies import open_study
 from pykeen_advneg.hpo.watching import EFFORT
 from pykeen_advneg.splits import LabeledSplitsDataset
 
@@ -343,6 +344,25 @@ def test_files_name_folders(vocabulary: str, tmp_path: Path) -> None:
         prepare(tuning, "s", storage, None, load_data(tuning))
     with pytest.raises(ConfigurationError, match="other triples than meant"):
         LabeledSplitsDataset(tmp_path / "graph", vocabulary, fingerprint="0" * 16).training  # noqa: B018
+
+
+def test_who_makes_a_study_writes_its_configuration_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that who comes meanwhile finds it, or nothing, and makes the same."""
+    keys: list[str] = []
+    original = optuna.Study.set_user_attr
+
+    def note(study: optuna.Study, key: str, value: Any) -> None:
+        keys.append(key)
+        original(study, key, value)
+        # another process, at each moment
+        open_study(wanted, storage=storage, load_if_exists=True, study_name="a")
+
+    wanted = {"direction": "maximize", "model": "x"}
+    storage = open_storage(f"sqlite:///{tmp_path}/x.db")
+    optuna.create_study(storage=storage, study_name="a", direction="maximize")
+    monkeypatch.setattr(optuna.Study, "set_user_attr", note)
+    open_study(wanted, storage=storage, load_if_exists=True, study_name="a")
+    assert keys == ["advneg_configuration", "pykeen_version", "pykeen_git_hash", "model"]
 
 
 def test_joining_nothing(tmp_path: Path) -> None:
