@@ -26,6 +26,7 @@ from .objective import SamplerObjective
 from .result import StudyResult
 from .storage import GRACE, Requeue, is_lost
 from .studies import give_up
+from .watching import ENDING
 
 __all__ = ["Job", "Queue", "progress_of", "show", "work"]
 
@@ -104,6 +105,8 @@ def work(jobs: list[Job], requeue: Requeue, grace: float = GRACE, poll: float = 
     """
     count = 0
     while any(not progress_of(job.study)["done"] for job in jobs):
+        if ENDING.is_set():
+            raise KeyboardInterrupt
         for job in sorted(jobs, key=lambda each: progress_of(each.study)["started"]):
             if _run_one(job, requeue, grace):
                 count += 1

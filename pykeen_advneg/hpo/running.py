@@ -24,6 +24,7 @@ from .report import write_report
 from .result import write_json
 from .settings import Tuning
 from .storage import Requeue, masked, open_storage
+from .watching import ENDING
 from .winners import plan_winners, retrain
 
 __all__ = ["run", "run_worker"]
@@ -130,10 +131,14 @@ def run_worker(
     _hush()
 
     def end(*_: Any) -> None:
-        raise KeyboardInterrupt
+        if ENDING.is_set():
+            # somebody is in a hurry
+            raise KeyboardInterrupt
+        ENDING.set()
 
     # so that the trial is in the queue again at once, and not after the grace period
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", message=".*pin_memory.*")

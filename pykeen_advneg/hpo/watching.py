@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +13,15 @@ from pykeen.stoppers import EarlyStopper
 from pykeen.trackers import ResultTracker
 from pykeen.training.callbacks import TrainingCallback
 
-__all__ = ["EFFORT", "Effort", "Reporter", "add_callbacks"]
+__all__ = ["EFFORT", "ENDING", "Effort", "Reporter", "add_callbacks"]
 
 logger = logging.getLogger(__name__)
 
 #: the attribute of a trial with its costs
 EFFORT = "effort"
+#: set when this process is asked to end, which it does between two batches: an exception out of a signal handler may
+#: hit a storage while it writes, which turns it into an error of its own, and then into one of the trial
+ENDING = threading.Event()
 
 
 class Effort(TrainingCallback):
@@ -31,6 +35,11 @@ class Effort(TrainingCallback):
         super().__init__()  # type: ignore[no-untyped-call]
         self.before = before
         self.start = time.perf_counter()
+
+    # docstr-coverage: inherited
+    def pre_batch(self, **kwargs: Any) -> None:  # noqa: D102
+        if ENDING.is_set():
+            raise KeyboardInterrupt
 
     @property
     def spent(self) -> dict[str, float]:
