@@ -14,21 +14,24 @@ import warnings
 from pykeen.datasets.base import Dataset
 from pykeen.datasets.nations import Nations
 
-__all__ = ["DB15K", "MKGW", "FB15k237Numeric", "MovieLens100K", "Nations"]
+__all__ = ["DB15K", "MKGW", "FB15k237Numeric", "LabeledSplitsDataset", "MovieLens100K", "Nations"]
 
 # where they cannot be had, their names stand for what adds nothing
 DB15K: type[Dataset] = Nations
 FB15k237Numeric: type[Dataset] = Nations
+LabeledSplitsDataset: type[Dataset] = Nations
 MKGW: type[Dataset] = Nations
 MovieLens100K: type[Dataset] = Nations
 
 if os.environ.get("PYKEEN_ADVNEG_AUTOLOAD", "1") != "0":
     try:
         import pykeen_advneg  # noqa: F401
+        from pykeen_advneg import splits
         from pykeen_advneg.multimodal import datasets, published
 
         DB15K = published.DB15K
         FB15k237Numeric = datasets.FB15k237Numeric
+        LabeledSplitsDataset = splits.LabeledSplitsDataset
         MKGW = published.MKGW
         MovieLens100K = datasets.MovieLens100K
     except Exception as error:

@@ -259,10 +259,9 @@ def train(
     Example: advneg train tuned/best/kbgan.json --nproc 2 --out trained
     """
     with _clear_errors():
-        if not config.is_file():
-            raise ConfigurationError(f"config {str(config)!r} does not exist.")
-        if nproc < 1:
-            raise ConfigurationError(f"--nproc {nproc} must be at least 1.")
+        from .training.rank import check_experiment
+
+        check_experiment(config, nproc)
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(nproc)]
         command += ["-m", "pykeen_advneg.training.rank", str(config), str(out)]
         code = subprocess.run(command, check=False).returncode

@@ -15,7 +15,10 @@ __all__ = ["add_commands"]
 
 _Storage = Annotated[
     str | None,
-    typer.Option(help="A database URL, journal:PATH, or grpc://HOST:PORT. (default: study.db in the folder of --out)"),
+    typer.Option(
+        envvar="ADVNEG_STORAGE",
+        help="A database URL, journal:PATH, or grpc://HOST:PORT. (default: study.db in the folder of --out)",
+    ),
 ]
 _Config = Annotated[pathlib.Path | None, typer.Option(help="Settings as JSON or YAML; options win over the file.")]
 _Heartbeat = Annotated[int, typer.Option(help="Seconds between the signs of life of a trial.")]
@@ -120,7 +123,9 @@ def add_commands(
     def hpo_worker(
         name: Annotated[str, typer.Argument(help="The name of the studies, as given to `advneg hpo --name`.")],
         *,
-        storage: Annotated[str, typer.Option(help="As given to `advneg hpo`; the same for all workers.")],
+        storage: Annotated[
+            str, typer.Option(envvar="ADVNEG_STORAGE", help="As given to `advneg hpo`; the same for all workers.")
+        ],
         checkpoints: Annotated[
             pathlib.Path | None,
             typer.Option(

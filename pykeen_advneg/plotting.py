@@ -114,12 +114,16 @@ def plot_results(frame: pd.DataFrame, metric: str = "mrr", samplers: Sequence[st
     return figure
 
 
-def plot_trials(frame: pd.DataFrame, samplers: Sequence[str]) -> Figure:
+def plot_trials(
+    frame: pd.DataFrame, samplers: Sequence[str], label: str | None = None, larger_is_better: bool = True
+) -> Figure:
     """Draw what studies found against the trials they spent: each trial as a dot, the best one so far as a line.
 
     :param frame: a row for each trial in the order in which they ended, with the columns ``sampler`` and ``value``,
         which is missing for trials that were pruned or failed
     :param samplers: the order of the samplers
+    :param label: what the values are; the MRR on validation if None
+    :param larger_is_better: whether the best value is the largest
 
     :returns: the figure
     """
@@ -131,13 +135,13 @@ def plot_trials(frame: pd.DataFrame, samplers: Sequence[str]) -> Figure:
         panel.plot(number, values, style["marker"], color=style["color"], ms=4.5, alpha=0.5, mew=0)
         panel.plot(
             number,
-            values.cummax().ffill(),
+            (values.cummax() if larger_is_better else values.cummin()).ffill(),
             color=style["color"],
             linestyle=style["linestyle"],
             drawstyle="steps-post",
             label=sampler,
         )
-    _dress(panel, "trials, pruned ones included", LABELS["mrr"])
+    _dress(panel, "trials, pruned ones included", label or LABELS["mrr"])
     _legend(figure, panel)
     return figure
 

@@ -18,8 +18,9 @@ from pykeen.training import SLCWATrainingLoop
 
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.hpo import StudyResult, hpo_pipeline
-from pykeen_advneg.hpo.pipeline import FAILURES
+from pykeen_advneg.hpo.search import SearchOfEachTrial
 from pykeen_advneg.hpo.spaces import merged, sampler_ranges
+from pykeen_advneg.hpo.studies import FAILURES
 from pykeen_advneg.sampling.emu import EMUNegativeSampler
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
 
@@ -149,6 +150,8 @@ def test_exported_file_reproduces_the_best_trial(tmp_path: Path) -> None:
     )
     best = result.study.best_trial
     assert best.user_attrs["random_seed"] == 17 + best.number
+    key = best.user_attrs["checkpoint"]
+    assert key == f"{result.study.study_name}-seed17-{best.number}", "no other study has these files"
     path = tmp_path / "best.json"
     result.export(path)
     assert json.loads(path.read_text(encoding="utf-8"))["pipeline"]["evaluator"] == "fastrankbased"
@@ -156,6 +159,43 @@ def test_exported_file_reproduces_the_best_trial(tmp_path: Path) -> None:
     assert again.metric_results.get_metric(result.objective.metric) == best.value
     assert again.random_seed == 17 + best.number
     assert max(best.intermediate_values.values()) == best.value, "of the best epoch"
+
+
+def test_pykeens_loop_is_judged_by_its_best_epoch(tmp_path: Path) -> None:
+    """As the loop `adversarial` is, though PyKEEN's own goes back to it only where it stops early."""
+    result = study(
+        epochs=5,
+        n_trials=1,
+        training_loop="slcwa",
+        negative_sampler="basic",
+        # so that the last epoch is not the best one
+        optimizer_kwargs=dict(lr=1.0),
+        stopper="early",
+        stopper_kwargs=dict(frequency=1, patience=99, relative_delta=0.0),
+    )
+    (best,) = result.study.trials
+    assert best.value == max(best.intermediate_values.values())
+    assert best.value > best.intermediate_values[5], "else this shows nothing"
+    result.export(tmp_path / "best.json")
+    assert pipeline_from_path(tmp_path / "best.json").metric_results.get_metric(result.objective.metric) == best.value
+
+
+def test_processes_which_share_a_study_draw_different_values(tmp_path: Path) -> None:
+    """The search of a trial depends on its number, not on how many there were when its process began."""
+    kwargs: dict[str, Any] = dict(seed=3, query="random", kwargs=None)
+    storage = f"sqlite:///{tmp_path}/study.db"
+    studies = [
+        optuna.create_study(study_name="a", storage=storage, sampler=SearchOfEachTrial(**kwargs), load_if_exists=True)
+        for _ in range(2)
+    ]
+    values = [each.ask().suggest_float("x", 0, 1) for each in (*studies, *studies)]
+    assert len(set(values)) == 4
+    again = optuna.create_study(sampler=SearchOfEachTrial(**kwargs))
+    assert [again.ask().suggest_float("x", 0, 1) for _ in range(4)] == values
+    grid = SearchOfEachTrial("grid", dict(search_space=dict(x=[1, 2, 3])), 0)
+    whole = optuna.create_study(sampler=grid)
+    whole.optimize(lambda trial: trial.suggest_float("x", 1, 3), n_trials=3)
+    assert {trial.value for trial in whole.trials} == {1, 2, 3}, "which is one sequence"
 
 
 def test_replicates_and_files(tmp_path: Path) -> None:
@@ -280,6 +320,28 @@ class Broken(BasicNegativeSampler):
         raise ValueError("is broken")
 
 
+def test_errors_after_training_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no signs of a process which died, whose trial would be tried again."""
+    from pykeen.evaluation import RankBasedMetricResults
+
+    (tmp_path / "file").touch()
+    common = dict(negative_sampler="shared", n_trials=1, checkpoint_directory=tmp_path / "c", checkpoint_frequency=0)
+    (trial,) = study(**common, save_model_directory=str(tmp_path / "file")).study.trials
+    assert "exists" in trial.user_attrs["error"] or "directory" in trial.user_attrs["error"]
+    monkeypatch.setattr(RankBasedMetricResults, "get_metric", lambda *_: float("nan"))
+    (trial,) = study(**common).study.trials
+    assert (trial.state.name, "not a number" in trial.user_attrs["error"]) == ("FAIL", True)
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_what_is_refused_leaves_no_study(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    for refused in (dict(negative_sampler=Broken), dict(sampler="tpee"), dict(pruner_kwargs=dict(nothing=1))):
+        with pytest.raises(ConfigurationError):
+            study(**{"negative_sampler": "shared", **refused}, storage=storage, study_name="a")
+    assert optuna.get_all_study_names(storage) == []
+
+
 FLOAT = dict(type=float, low=0.1, high=0.5)
 
 
@@ -305,6 +367,10 @@ FLOAT = dict(type=float, low=0.1, high=0.5)
         (dict(stopper="early", training_kwargs_ranges=dict(num_epochs=FLOAT)), "early stopping"),
         (dict(metric="hits"), "metric"),
         (dict(direction="up"), "direction"),
+        (dict(sampler="tpee"), "sampler.*tpe"),
+        (dict(pruner="mediam"), "pruner.*median"),
+        (dict(sampler_kwargs=dict(sed=1)), "sampler_kwargs.*sed"),
+        (dict(training_kwargs=dict(checkpoint_name="x")), "checkpoint_name"),
         (dict(training_loop="lcwa"), "draws no negatives"),
         (dict(training_loop_kwargs=dict(negative_sampler="basic")), "give it as negative_sampler"),
         (dict(negative_sampler=Broken, negative_sampler_kwargs=None), "Broken.*is broken"),

@@ -40,14 +40,6 @@ def test_smallest_detectable_difference_is_detected_with_its_power(seeds: int) -
     assert found.mean() == pytest.approx(0.8, abs=0.015)
 
 
-def test_passwords_are_not_shown() -> None:
-    from pykeen_advneg.hpo.storage import masked
-
-    assert masked("postgresql+psycopg2://me:secret@host/name") == "postgresql+psycopg2://me:***@host/name"
-    assert masked("journal:a:b@c") == "journal:a:b@c"
-    assert masked("sqlite:///study.db") == "sqlite:///study.db"
-
-
 def test_help_and_errors(tmp_path: Path) -> None:
     runner = CliRunner(env={"COLUMNS": "200"})
     for command in ("hpo", "hpo-worker"):
@@ -100,6 +92,8 @@ def test_from_end_to_end(tmp_path: Path) -> None:
     assert difference["mean"] == pytest.approx(np.mean(expected))
     page = (out / "report.html").read_text()
     assert "Winners on test" in page
+    assert report["spaces"]["negative_sampler.num_negs_per_pos"]["shared"]["high"] == 8
+    assert "what was not searched alike" in page
     assert page.count("data:image/png") == 3
     # nothing is left to do, and nothing is done
     before = (out / "runs.jsonl").read_bytes()

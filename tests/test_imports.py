@@ -19,7 +19,7 @@ ROOT = Path(pykeen_advneg.__file__).parent
 LAYERS = [
     ["errors", "filtering", "initializers", "metrics", "negatives", "registry"],
     ["optim", "checkpoint", "datasets", "models", "plotting", "ranking", "__init__"],
-    ["multimodal", "queries"],
+    ["multimodal", "queries", "splits"],
     ["scoring"],
     ["evaluation", "sampling.base", "sampling.sides", "multimodal.relation_ranking"],
     ["sampling", "multimodal.evaluation"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +24,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..splits import fingerprint
 from ..training import cheap_collection
 from .configuration import Comparison, SamplerChoice
 from .runs import RunStore, config_hash
 from .tracking import RANKING_METRICS, BestWeights, CurveTracker, EpochClock
 
-__all__ = ["Run", "compare", "fingerprint", "plan", "record_of", "train_run"]
+__all__ = ["Run", "compare", "plan", "record_of", "train_run"]
 
 #: the packages whose versions are recorded
 _PACKAGES = ("torch", "pykeen", "pykeen-advneg")
@@ -233,19 +233,6 @@ def versions() -> dict[str, str]:
 def _triples(dataset: Dataset, split: str) -> torch.Tensor:
     triples: torch.Tensor = dataset.factory_dict[split].mapped_triples
     return triples
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Get 16 hexadecimal digits of the SHA-256 of all triples of a data set.
-
-    :param dataset: the data set
-
-    :returns: the digits
-    """
-    digest = hashlib.sha256(f"{dataset.num_entities} {dataset.num_relations}".encode())
-    for split in ("training", "validation", "testing"):
-        digest.update(_triples(dataset, split).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _show(progress: Progress, task: TaskID) -> Callable[[Mapping[str, Any]], None]:

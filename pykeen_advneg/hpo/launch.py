@@ -20,6 +20,8 @@ from .queueing import Job, progress_of, show
 
 __all__ = ["Workers", "watch"]
 
+#: the environment variable which the option --storage is read from
+STORAGE_VARIABLE = "ADVNEG_STORAGE"
 #: how many times a worker which died is started again
 RESTARTS = 5
 #: what a worker ends with when the configuration cannot work
@@ -45,13 +47,15 @@ class Workers:
         self.processes = [self._start() for _ in range(self.number)]
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "pykeen_advneg", "hpo-worker", self.name, "--storage", self.storage]
+        command = [sys.executable, "-m", "pykeen_advneg", "hpo-worker", self.name]
         command += ["--checkpoints", str(self.checkpoints), "--quiet"]
         command += ["--heartbeat", str(self.heartbeat), "--grace", str(self.grace)]
         # several processes with a thread for each core would stand in each other's way
         threads = str(max(1, (os.cpu_count() or 1) // self.number))
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, env={"OMP_NUM_THREADS": threads, **os.environ})
+            # everybody on the machine can read a command, and with it the password of a database
+            own = {"OMP_NUM_THREADS": threads, **os.environ, STORAGE_VARIABLE: self.storage}
+            return subprocess.Popen(command, stdout=log, stderr=log, env=own)
 
     def revive(self, is_done: bool) -> None:
         """Start workers again which died.

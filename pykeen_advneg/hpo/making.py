@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import optuna
 from class_resolver import BaseResolver
 from pykeen.evaluation import Evaluator, evaluator_resolver
 from pykeen.losses import loss_resolver
@@ -15,7 +14,6 @@ from pykeen.lr_schedulers import lr_scheduler_resolver
 from pykeen.metrics.ranking import rank_based_metric_resolver
 from pykeen.models import model_resolver
 from pykeen.optimizers import optimizer_resolver
-from pykeen.pipeline import pipeline
 from pykeen.regularizers import regularizer_resolver
 from pykeen.sampling import NegativeSampler
 from pykeen.stoppers import EarlyStopper, stopper_resolver
@@ -25,14 +23,12 @@ from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 from ..comparison.configuration import did_you_mean
 from ..errors import ConfigurationError
 from ..sampling.making import check_sampler
-from .objective import COMPONENTS, SamplerObjective, plain_copy
-from .result import describe_data, jsonable
+from .objective import SamplerObjective
 from .spaces import check_ranges, names
+from .suggesting import COMPONENTS, plain_copy
 
-__all__ = ["configuration", "dry_run", "make_objective"]
+__all__ = ["make_objective"]
 
-#: what has been drawn of a space and failed each time works nowhere
-DRAWS = 3
 #: what a loop is given by the pipeline
 _GIVEN = {"negative_sampler", "negative_sampler_kwargs", "result_tracker", "automatic_memory_optimization"}
 _OWN_TRAINING = {"checkpoint_name", "checkpoint_directory", "checkpoint_frequency"}
@@ -95,96 +91,10 @@ def make_objective(
         larger_is_better=direction == "maximize",
         **{name: plain_copy(value) for name, value in kwargs.items()},
     )
+    _check_training(objective)
     _check_stopper(objective)
     _check_spaces(objective)
     return objective, direction
-
-
-def configuration(objective: SamplerObjective, direction: str) -> dict[str, Any]:
-    """Write down all that a study is about, with the ranges as they are searched.
-
-    :param objective: the objective
-    :param direction: the direction of the study
-
-    :returns: plain values
-    """
-    written: dict[str, Any] = describe_data(objective, [])
-    for component in COMPONENTS:
-        if component != "training":
-            written[component] = jsonable(getattr(objective, component), [])
-        written[f"{component}_kwargs"] = jsonable(getattr(objective, f"{component}_kwargs") or {}, [])
-        written[f"{component}_kwargs_ranges"] = jsonable(objective.ranges(component), [])
-    for name in ("stopper", "stopper_kwargs", "evaluator", "evaluator_kwargs", "evaluation_kwargs", "metric"):
-        written[name] = jsonable(getattr(objective, name) or {}, [])
-    return {**written, "direction": direction, "random_seed": objective.random_seed}
-
-
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Name the values which differ.
-
-    :param stored: a configuration
-    :param wanted: another one
-    :param path: comes before the names
-
-    :returns: a phrase for each
-    """
-    for key in sorted({*stored, *wanted}):
-        old, new = stored.get(key), wanted.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from differences(old, new, f"{path}{key}.")
-        elif old != new:
-            yield f"{path}{key} is {old!r} there and {new!r} here"
-
-
-def dry_run(objective: SamplerObjective) -> None:
-    """Train one batch of a few random draws, to find out before a study what fails in each trial.
-
-    :param objective: the objective
-
-    :raises ConfigurationError: if data are missing, or if each draw fails
-    """
-    data = objective.data()
-    if data.validation is None:
-        raise ConfigurationError("The data set has no validation triples, on which trials are compared; give some.")
-    space = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    failure: Exception | None = None
-    for _ in range(DRAWS):
-        try:
-            _train_a_batch(objective, space.ask(), data)
-        except Exception as error:  # whatever a part refuses by
-            failure = failure or error
-        else:
-            return
-    assert failure is not None
-    sampler = "" if objective.negative_sampler is None else f" of sampler {objective.negative_sampler.__name__}"
-    raise ConfigurationError(
-        f"Each of {DRAWS} random draws{sampler} fails in its first batch: "
-        f"{' '.join(f'{type(failure).__name__}: {failure}'.split())}"
-    ) from failure
-
-
-def _train_a_batch(objective: SamplerObjective, trial: optuna.Trial, data: Any) -> None:
-    arguments = objective.arguments(trial)
-    training = arguments["training_kwargs"]
-    few = data.training.clone_and_exchange_triples(data.training.mapped_triples[: training.get("batch_size") or 256])
-    evaluated = data.validation.clone_and_exchange_triples(data.validation.mapped_triples[:1])
-    kept = {key: value for key, value in training.items() if not key.startswith("callbacks")}
-    arguments |= {
-        "training_kwargs": {**kept, "num_epochs": 1, "use_tqdm": False},
-        "stopper": None,
-        "stopper_kwargs": None,
-    }
-    loop_kwargs = dict(arguments["training_loop_kwargs"])
-    if loop_kwargs.get("pretraining_epochs"):
-        loop_kwargs["pretraining_epochs"] = 0
-    pipeline(
-        **{**arguments, "training_loop_kwargs": loop_kwargs},
-        training=few,
-        testing=evaluated,
-        validation=evaluated,
-        random_seed=0,
-        use_testing_data=False,
-    )
 
 
 def _lookup(argument: str, resolver: BaseResolver[Any, Any], query: Any) -> Any:
@@ -225,6 +135,15 @@ def _sampler(loop: Any, query: Any, kwargs: Mapping[str, Any]) -> type[NegativeS
     if "negative_sampler" in (kwargs.get("training_loop_kwargs") or {}):
         raise ConfigurationError("training_loop_kwargs has a negative_sampler; give it as negative_sampler instead.")
     return check_sampler("negative_sampler", query, kwargs.get("negative_sampler_kwargs"))
+
+
+def _check_training(objective: SamplerObjective) -> None:
+    name = (objective.training_kwargs or {}).get("checkpoint_name")
+    if name:
+        raise ConfigurationError(
+            f"training_kwargs.checkpoint_name={name!r} would be shared by all trials; leave it out, each trial has a "
+            f"checkpoint of its own."
+        )
 
 
 def _check_stopper(objective: SamplerObjective) -> None:

@@ -39,7 +39,9 @@ def read_tuning(
             if parsed.label in chosen:
                 raise ConfigurationError(f"sampler {parsed.label!r} is given twice; tell them apart, LABEL=NAME.")
             own = {"negative_sampler": parsed.negative_sampler, "training_loop": parsed.training_loop}
-            chosen[parsed.label] = dict(known.get(parsed.label) or own)
+            stored = dict(known.get(parsed.label) or {})
+            # a label alone means what the file has by this name
+            chosen[parsed.label] = {**stored, **own} if "=" in text or not stored else stored
     else:
         chosen = {str(label): dict(value or {}) for label, value in known.items()}
     for label, values in parse_keyed_json("--set", per_sampler, list(chosen)).items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Collection, Mapping
@@ -11,13 +9,10 @@ from typing import Any, cast
 
 import torch
 from class_resolver import HintOrType
-from class_resolver.contrib.optuna import pruner_resolver, sampler_resolver
-from optuna import Study, Trial, create_study
-from optuna.exceptions import DuplicatedStudyError
+from optuna import Trial
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
 from pykeen.datasets import Dataset
 from pykeen.evaluation import Evaluator
 from pykeen.losses import Loss
@@ -29,22 +24,18 @@ from pykeen.stoppers import Stopper
 from pykeen.trackers import ResultTracker
 from pykeen.training import TrainingLoop
 from pykeen.triples import CoreTriplesFactory
-from pykeen.version import get_git_hash, get_version
 from torch.optim import Optimizer
 
-from ..errors import ConfigurationError
-from .making import configuration, differences, dry_run, make_objective
-from .objective import ERROR, SamplerObjective
+from .making import make_objective
+from .rehearsal import dry_run
 from .result import StudyResult
+from .search import SearchOfEachTrial, make_pruner
 from .storage import open_storage
+from .studies import configuration, give_up, open_study
 
 __all__ = ["hpo_pipeline"]
 
 logger = logging.getLogger(__name__)
-
-_CONFIGURATION = "advneg_configuration"
-#: a study is given up after so many failures without a success
-FAILURES = 5
 
 
 def hpo_pipeline(
@@ -117,7 +108,8 @@ def hpo_pipeline(
       A generator, a base sampler and their optimizers bring their own default ranges. A range of ``None`` takes a
       parameter out of the search;
     - early stopping and pruning look at the study's ``metric``; pruning needs ``stopper="early"``, as in PyKEEN;
-    - trial ``n`` has the random seed ``random_seed + n``, and the search of Optuna's sampler has ``random_seed``;
+    - trial ``n`` has the random seed ``random_seed + n``, and a seed of its own for Optuna's sampler, so that processes
+      which share a study draw different values;
     - the default evaluator is ``fastrankbased``, which gives the values of PyKEEN's ``rankbased``;
     - the stopper is part of the exported experiment, since the result is that of the best epoch;
     - no argument is changed; each trial trains with copies of all dictionaries and lists;
@@ -146,20 +138,20 @@ def hpo_pipeline(
         **{name: value for name, value in given.items() if name not in {*of_study, *of_search}},
         checkpoint_directory=None if folder is None else pathlib.Path(folder),
     )
-    search = {} if sampler_kwargs is None else dict(sampler_kwargs)
+    pruner = make_pruner(pruner, pruner_kwargs)
+    search = SearchOfEachTrial(sampler, sampler_kwargs, random_seed)
+    opened = None if storage is None else open_storage(storage)
+    dry_run(objective)
     study = open_study(
-        objective,
-        direction,
-        storage=storage,
-        pruner=pruner_resolver.make(pruner, pruner_kwargs),
+        configuration(objective, direction),
+        storage=opened,
+        pruner=pruner,
         study_name=study_name,
         load_if_exists=load_if_exists,
     )
-    # a study which goes on must not draw the same values again
-    study.sampler = make_search(sampler, search, random_seed + len(study.get_trials(deepcopy=False)))
+    study.sampler = search
     if n_jobs not in {None, 1}:
         logger.warning("n_jobs=%s: threads share the random numbers, so that no trial can be reproduced.", n_jobs)
-    dry_run(objective)
     study.optimize(
         cast("Callable[[Trial], float]", objective),
         n_trials=n_trials,
@@ -170,97 +162,3 @@ def hpo_pipeline(
         callbacks=[give_up],
     )
     return StudyResult(study=study, objective=objective)
-
-
-def make_search(query: HintOrType[BaseSampler], kwargs: Mapping[str, Any], seed: int) -> BaseSampler:
-    """Make Optuna's sampler, with a seed where it takes one.
-
-    :param query: its name or class
-    :param kwargs: its keyword-based parameters
-    :param seed: the seed, unless there is one among them
-
-    :returns: the sampler
-    """
-    if isinstance(query, BaseSampler):
-        return query
-    cls = sampler_resolver.lookup(query)
-    seeded = {"seed": seed} if "seed" in inspect.signature(cls).parameters else {}
-    return sampler_resolver.make(cls, {**seeded, **kwargs})
-
-
-def open_study(
-    objective: SamplerObjective,
-    direction: str,
-    *,
-    storage: str | BaseStorage | None,
-    load_if_exists: bool,
-    study_name: str | None,
-    pruner: BasePruner | None = None,
-) -> Study:
-    """Make a study, or join one of the same configuration.
-
-    :param objective: what is optimised
-    :param direction: in which direction
-    :param storage: where it is kept; None: in memory
-    :param load_if_exists: whether to join
-    :param study_name: its name
-    :param pruner: Optuna's pruner
-
-    :returns: the study
-
-    :raises ConfigurationError: if the storage cannot be reached, or if the study is of another configuration
-    """
-    try:
-        study = create_study(
-            storage=None if storage is None else open_storage(storage),
-            pruner=pruner,
-            study_name=study_name,
-            direction=direction,  # type: ignore[arg-type]
-            load_if_exists=load_if_exists,
-        )
-    except DuplicatedStudyError as error:
-        raise ConfigurationError(
-            f"study_name={study_name!r} exists in this storage; choose another name, or go on with load_if_exists=True."
-        ) from error
-    wanted = json.loads(json.dumps(configuration(objective, direction)))
-    attributes = study.user_attrs
-    stored = attributes.get(_CONFIGURATION)
-    if stored is None and (study.get_trials(deepcopy=False) or "pykeen_version" in attributes):
-        raise ConfigurationError(f"study_name={study_name!r} was not made by this package; choose another name.")
-    if stored is not None:
-        found = list(differences(json.loads(stored), wanted))
-        if found:
-            raise ConfigurationError(
-                f"study_name={study_name!r} is of another configuration: {'; '.join(found[:5])}. Choose another name, "
-                f"or repeat its configuration."
-            )
-        return study
-    # PyKEEN's own attributes, which its readers of studies know
-    notes = {"pykeen_version": get_version(), "pykeen_git_hash": get_git_hash()}
-    names = ("dataset", "model", "loss", "optimizer", "training_loop", "negative_sampler", "evaluator", "metric")
-    notes |= {name: wanted[name] for name in names if wanted.get(name)}
-    for name, value in notes.items():
-        study.set_user_attr(name, value)
-    study.set_user_attr(_CONFIGURATION, json.dumps(wanted))
-    return study
-
-
-def give_up(study: Study, trial: FrozenTrial) -> None:
-    """End a study in which everything fails.
-
-    :param study: the study
-    :param trial: the trial which has ended
-
-    :raises ConfigurationError: after so many failures without a success
-    """
-    if trial.state != TrialState.FAIL:
-        return
-    trials = study.get_trials(deepcopy=False)
-    if any(other.state in {TrialState.COMPLETE, TrialState.PRUNED} for other in trials):
-        return
-    failed = [other for other in trials if other.state == TrialState.FAIL and ERROR in other.user_attrs]
-    if len(failed) >= FAILURES:
-        raise ConfigurationError(
-            f"The first {len(failed)} trials of the study {study.study_name!r} have all failed, the first one by: "
-            f"{failed[0].user_attrs[ERROR]}"
-        )

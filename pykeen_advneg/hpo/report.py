@@ -16,11 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..comparison.report import METRICS, Results, environment, environments, summarize
 from ..plotting import plot_curves, plot_results, plot_trials, save_png, styles
-from .objective import EFFORT, ERROR, SEED
+from .fairness import differing_ranges
+from .objective import ERROR, SEED
 from .queueing import Job, progress_of
 from .result import write_json
 from .settings import Tuning
 from .statistics import LEVEL, POWER, paired_difference
+from .watching import EFFORT
 
 __all__ = ["trial_records", "write_report"]
 
@@ -64,7 +66,9 @@ def write_report(
     content: dict[str, Any] = {
         "dataset": tuning.dataset,
         "metric": tuning.metric,
+        "larger_is_better": jobs[0].objective.larger_is_better,
         "samplers": [_sampler(job, trials) for job in jobs],
+        "spaces": differing_ranges(jobs),
         "winners": _winners(records, labels),
     }
     write_json(content, folder / "report.json")
@@ -156,7 +160,8 @@ def _write_page(
 ) -> None:
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    drawn = {"trials": plot_trials(pd.DataFrame(trials), labels)}
+    label = None if tuning.metric == "mrr" else f"{tuning.metric} on validation"
+    drawn = {"trials": plot_trials(pd.DataFrame(trials), labels, label, content["larger_is_better"])}
     results = None
     if records:
         results = Results(records=records, config={"samplers": {label: {} for label in labels}})

@@ -23,10 +23,9 @@ from pykeen.regularizers import regularizer_resolver
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.stoppers import stopper_resolver
 from pykeen.training import training_loop_resolver
-from pykeen.version import get_version
 
 from ..errors import ConfigurationError
-from .objective import SEED, SamplerObjective
+from .objective import ENVIRONMENT, SEED, SamplerObjective
 
 __all__ = ["StudyResult", "describe_data", "experiment", "jsonable", "write_json"]
 
@@ -90,16 +89,21 @@ def describe_data(objective: SamplerObjective, lost: list[str]) -> dict[str, Any
     return data
 
 
-def experiment(objective: SamplerObjective, trial: FrozenTrial) -> dict[str, Any]:
+def experiment(objective: SamplerObjective, trial: FrozenTrial, replay: bool = True) -> dict[str, Any]:
     """Write a trial as one of PyKEEN's experiment files.
 
     :param objective: the objective of its study
     :param trial: the trial
+    :param replay: whether PyKEEN's own loops train up to the best epoch without a stopper, since they would not go
+        back to it; otherwise, the settings are written as they are
 
     :returns: the content of the file: ``metadata`` and ``pipeline``, whose ``random_seed`` is the trial's
     """
     lost: list[str] = []
     arguments = objective.arguments(FixedTrial(trial.params, number=trial.number))
+    if replay and objective.prunes and not objective.keeps_the_best and "best_epoch" in trial.user_attrs:
+        arguments["training_kwargs"]["num_epochs"] = trial.user_attrs["best_epoch"]
+        arguments |= {"stopper": None, "stopper_kwargs": None}
     written: dict[str, Any] = describe_data(objective, lost)
     for name, value in arguments.items():
         if value is None or (name.endswith("_kwargs") and not value):
@@ -116,9 +120,7 @@ def experiment(objective: SamplerObjective, trial: FrozenTrial) -> dict[str, Any
         "metric": objective.metric,
         "value": trial.value,
         "best_epoch": trial.user_attrs.get("best_epoch"),
-        "pykeen_version": get_version(),
-        "torch_version": torch.__version__,
-        "threads": torch.get_num_threads(),
+        **trial.user_attrs.get(ENVIRONMENT, {}),
     }
     if lost:
         metadata["_not_reproducible"] = f"objects which no file can hold: {', '.join(sorted(set(lost)))}"

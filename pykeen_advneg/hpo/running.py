@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import re
 import signal
 import warnings
 from typing import Any
@@ -14,13 +15,16 @@ from optuna.exceptions import ExperimentalWarning
 from rich.console import Console
 
 from ..comparison.runs import RunStore
+from ..errors import ConfigurationError
+from .jobs import join, load_data, prepare
 from .launch import Workers, watch
-from .making import dry_run
-from .queueing import join, load_data, prepare, work
+from .queueing import work
+from .rehearsal import dry_run
 from .report import write_report
 from .result import write_json
 from .settings import Tuning
 from .storage import Requeue, masked, open_storage
+from .watching import ENDING
 from .winners import plan_winners, retrain
 
 __all__ = ["run", "run_worker"]
@@ -53,6 +57,7 @@ def run(
     :raises ConfigurationError: before any trial, if something cannot work
     :raises Exit: if the user interrupts, or if winners fail
     """
+    _check_name(name)
     _hush()
     console = Console(quiet=quiet)
     store = RunStore(out)
@@ -70,7 +75,7 @@ def run(
             open_storage(url, heartbeat, grace),
             checkpoints,
             data,
-            check=lambda job: dry_run(job.objective),
+            check=dry_run,
         )
         console.print(
             f"Studies {name}.*: {', '.join(tuning.samplers)}, {tuning.trials} trials each, in {masked(url)}",
@@ -122,13 +127,18 @@ def run_worker(
     :raises ConfigurationError: if something cannot work
     :raises Exit: if the process is asked to end
     """
+    _check_name(name)
     _hush()
 
     def end(*_: Any) -> None:
-        raise KeyboardInterrupt
+        if ENDING.is_set():
+            # somebody is in a hurry
+            raise KeyboardInterrupt
+        ENDING.set()
 
     # so that the trial is in the queue again at once, and not after the grace period
-    signal.signal(signal.SIGTERM, end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
@@ -136,12 +146,17 @@ def run_worker(
         if tuning is None:
             tuning, jobs = join(name, opened, checkpoints)
         else:
-            jobs = prepare(tuning, name, opened, checkpoints, load_data(tuning), top_up=False)
+            jobs = prepare(tuning, name, opened, checkpoints, load_data(tuning), top_up=False, check=dry_run)
         try:
             count = work(jobs, Requeue(), grace=grace)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
     Console(quiet=quiet).print(f"Ran {count} trials; none is left.", highlight=False)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise ConfigurationError(f"name {name!r} is part of file names; use letters, digits, -, +, . and _.")
 
 
 def _hush() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from ..errors import ConfigurationError
 from ..sampling.making import GIVEN_BY_THE_LOOP, keywords
 from ..sampling.wrapping import GIVEN_FROM_ABOVE
 
-__all__ = ["Ranges", "check_ranges", "merged", "names", "sampler_ranges", "suggest"]
+__all__ = ["Ranges", "check_ranges", "merged", "names", "sampler_ranges", "suggest", "without"]
 
 #: by the name of a parameter its range, or by that of a component's keywords their ranges
 Ranges = Mapping[str, Any]
@@ -83,6 +84,25 @@ def sampler_ranges(cls: type[NegativeSampler], kwargs: Mapping[str, Any] | None)
         if defaults:
             ranges[f"{name}_kwargs"] = merged(defaults, ranges.get(f"{name}_kwargs"))
     return ranges
+
+
+def without(ranges: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is fixed, at all levels.
+
+    :param ranges: the ranges
+    :param fixed: the keyword-based parameters which are fixed
+
+    :returns: new ranges
+    """
+    result: dict[str, Any] = {}
+    for name, info in ranges.items():
+        value = fixed.get(name)
+        if isinstance(info, Mapping) and "type" not in info and (value is None or isinstance(value, Mapping)):
+            inner = without(info, value or {})
+            result |= {name: inner} if inner else {}
+        elif name not in fixed:
+            result[name] = copy.copy(info)
+    return result
 
 
 def check_ranges(

@@ -6,28 +6,31 @@ All of them get a heartbeat: a trial whose process died is found, and given to a
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import pathlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import optuna
 from filelock import FileLock
 from optuna import Study
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from ..errors import ConfigurationError
+from .exclusion import exclusively
 from .objective import ERROR
 
-__all__ = ["Requeue", "claim", "exclusively", "is_lost", "masked", "open_storage"]
+__all__ = ["Requeue", "is_lost", "masked", "open_storage"]
 
 #: seconds between the signs of life of a trial, and after how many without one it is given to another process
 HEARTBEAT, GRACE = 10, 60
@@ -43,45 +46,6 @@ _HINT = (
 )
 
 
-@contextlib.contextmanager
-def claim(storage: BaseStorage) -> Iterator[None]:
-    """Keep other processes from giving out trials meanwhile, where the storage itself does not.
-
-    SQLite has no rows which can be locked, so that two processes might be given the same trial.
-
-    :param storage: the storage
-    """
-    # Optuna puts databases behind a cache of its own
-    path = getattr(storage, "advneg_lock", None) or getattr(getattr(storage, "_backend", None), "advneg_lock", None)
-    with FileLock(path, timeout=120) if path is not None else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def exclusively(storage: BaseStorage, name: str, patience: float = 60.0) -> Iterator[None]:
-    """Hold a name in a storage which only one process at a time can hold, on whatever machine: that of a study.
-
-    :param storage: the storage
-    :param name: the name
-    :param patience: after so many seconds, who holds it is taken for dead
-    """
-    lock, end = f"{name}.lock", time.monotonic() + patience
-    while True:
-        try:
-            number = storage.create_new_study([StudyDirection.MAXIMIZE], lock)
-            break
-        except DuplicatedStudyError:
-            if time.monotonic() > end:
-                with contextlib.suppress(KeyError):
-                    storage.delete_study(storage.get_study_id_from_name(lock))
-            time.sleep(0.2)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(KeyError):
-            storage.delete_study(number)
-
-
 class Requeue:
     """Puts a trial whose process died in the queue again, once, with its parameters and what it has reported."""
 
@@ -91,6 +55,8 @@ class Requeue:
         :param retries: how many times a trial is tried again
         """
         self.retries = retries
+        #: when this process first saw a lost trial, by study and number
+        self.seen: dict[tuple[str, int], float] = {}
         name = "RetryHeartbeatStaleTrialCallback"
         # of this name since Optuna 4.9
         cls = getattr(optuna.storages, name, None) or optuna.storages.RetryFailedTrialCallback
@@ -104,10 +70,13 @@ class Requeue:
         :param study: its study
         :param trial: the trial, which has failed
         """
-        with claim(study._storage):
+        with exclusively(study._storage, f"{study.study_name}.requeue"):
             others = study.get_trials(deepcopy=False)
             if not any(trial.number in other.system_attrs.get("retry_history", ()) for other in others):
-                self.retry(study, trial)
+                fresh = copy.copy(trial)
+                # the next process has a heart of its own
+                fresh.system_attrs = {name: value for name, value in trial.system_attrs.items() if name != _BEAT}
+                self.retry(study, fresh)
 
 
 class _Beating(BaseHeartbeat):
@@ -130,9 +99,10 @@ class _Beating(BaseHeartbeat):
         return [trial._trial_id for trial in running if self._last_sign(trial) < time.time() - self.grace]
 
     def _last_sign(self, trial: FrozenTrial) -> float:
-        # one which was claimed, and whose process died before the first beat, or was given out again
-        start = 0.0 if trial.datetime_start is None else trial.datetime_start.timestamp()
-        return max(start, float(trial.system_attrs.get(_BEAT, 0.0)))
+        if _BEAT in trial.system_attrs:
+            return float(trial.system_attrs[_BEAT])
+        # one which was not taken by a worker of ours; its time has no zone, and is that of the machine which wrote it
+        return 0.0 if trial.datetime_start is None else trial.datetime_start.timestamp()
 
     def get_heartbeat_interval(self) -> int | None:
         """Give the seconds between two signs of life."""
@@ -243,8 +213,16 @@ def masked(text: str) -> str:
 
     :returns: what can be shown
     """
-    password = urlsplit(text).password if "://" in text else None
-    return text.replace(f":{password}@", ":***@") if password else text
+    if "://" not in text:
+        return text
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        return text
+    secret = {key: "***" for key in url.query if "password" in key.lower() or "passwd" in key.lower()}
+    # only a password is replaced: SQLAlchemy writes other parts in its own way
+    shown = url.update_query_dict(secret) if secret else url
+    return shown.render_as_string(hide_password=True) if secret or url.password else text
 
 
 def is_lost(trial: FrozenTrial) -> bool:

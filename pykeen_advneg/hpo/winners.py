@@ -12,13 +12,15 @@ from pykeen.pipeline import pipeline
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..comparison.compare import Run, fingerprint, record_of
+from ..comparison.compare import Run, record_of
 from ..comparison.configuration import SamplerChoice, dataset_label
 from ..comparison.runs import RunStore
-from ..comparison.tracking import CurveTracker, EpochClock
+from ..comparison.tracking import BestWeights, CurveTracker, EpochClock
+from ..splits import fingerprint
 from .queueing import Job
 from .result import experiment
 from .settings import Tuning
+from .watching import add_callbacks
 
 __all__ = ["FIRST_SEED", "plan_winners", "retrain"]
 
@@ -73,7 +75,7 @@ def retrain(
 
 def _run(job: Job, tuning: Tuning, seed: int, digits: str) -> Run:
     best = job.study.best_trial
-    config = experiment(job.objective, best)["pipeline"] | {"random_seed": seed}
+    config = experiment(job.objective, best, replay=False)["pipeline"] | {"random_seed": seed}
     sampler = SamplerChoice(label=job.label, negative_sampler=str(config["negative_sampler"]))
     config |= {"fingerprint": digits, "trial": best.number}
     return Run(dataset_label(tuning.dataset), sampler, seed, config)
@@ -84,16 +86,20 @@ def _train(
 ) -> dict[str, Any]:
     best = job.study.best_trial
     arguments = job.objective.arguments(FixedTrial(best.params, number=best.number))
-    is_stock = job.objective.training_loop.get_normalized_name() != "adversarial"
+    is_stock = not job.objective.keeps_the_best
     tracker = CurveTracker(store.curve(run.hash), store.can_resume(run.hash, stock=is_stock), on_epoch)
     arguments["training_kwargs"] |= {
         "checkpoint_frequency": 1,
         "checkpoint_directory": store.unfinished,
         "checkpoint_name": store.checkpoint(run.hash).name,
-        "callbacks": [EpochClock()],
         "pin_memory": torch.cuda.is_available(),
     }
-    arguments["stopper_kwargs"] |= {"best_model_path": store.best_weights(run.hash)}
+    add_callbacks(arguments["training_kwargs"], EpochClock(), first=True)
+    if job.objective.prunes:
+        path = store.best_weights(run.hash)
+        arguments["stopper_kwargs"] |= {"best_model_path": path}
+        if is_stock:
+            add_callbacks(arguments["training_kwargs"], BestWeights(path))
     result = pipeline(
         **arguments, dataset=data, random_seed=run.seed, use_testing_data=True, result_tracker=tracker, use_tqdm=False
     )

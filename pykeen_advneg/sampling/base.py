@@ -21,7 +21,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from class_resolver import HintOrType
@@ -253,6 +253,11 @@ class ReadsLabels(ABC):
 class HasLoss(ABC):
     """A sampler with a loss of its own, or with more scores for that of PyKEEN."""
 
+    @property
+    def reduction_of_loss(self) -> Literal["sum", "mean"] | None:
+        """Whether its loss is a sum or a mean over positives; None: as that of PyKEEN is."""
+        return None
+
     def check_parts(self) -> None:  # noqa: B027
         """Check that a batch may be scored in parts; called before the first batch, if there is a ``sub_batch_size``.
 
@@ -289,9 +294,19 @@ class Learns(ABC):
 
     #: how the gradients of shares of a batch add up to that of the batch, for training on several ranks: the loss is a
     #: sum or a mean over positives; None: neither
-    reduction: ClassVar[Literal["sum", "mean"] | None] = None
+    reduction: Literal["sum", "mean"] | None = None
     #: the buffers which sum something up within an epoch, and are summed over the ranks at its end
-    epoch_sums: ClassVar[tuple[str, ...]] = ()
+    epoch_sums: tuple[str, ...] = ()
+
+    @classmethod
+    def reduction_with(cls, kwargs: Mapping[str, Any]) -> Literal["sum", "mean"] | None:
+        """Say what ``reduction`` will be, before there is a sampler.
+
+        :param kwargs: its keyword-based parameters
+
+        :returns: how gradients add up
+        """
+        return cls.reduction
 
     @abstractmethod
     def optimizers(self) -> Sequence[Optimizer]:

@@ -278,6 +278,12 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
         return _some(negatives, slice(self.num_negs_per_pos)), _some(negatives, slice(self.num_negs_per_pos, None))
 
     # docstr-coverage: inherited
+    @property
+    def reduction_of_loss(self) -> Literal["sum", "mean"] | None:
+        """That of PyKEEN's loss, or the mean which the loss of EMU is."""
+        return None if self.objective == "host" else "mean"
+
+    # docstr-coverage: inherited
     def loss(self, negatives: Negatives, scores: Scores, host: Callable[[Scores], FloatTensor]) -> FloatTensor:
         """Compute the loss of EMU, or that of the host.
 

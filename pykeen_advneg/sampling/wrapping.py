@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from inspect import signature
+from typing import Any, Literal
 
 from class_resolver import HintOrType, OptionalKwargs
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
@@ -83,6 +84,24 @@ class BasedNegativeSampler(AdversarialNegativeSampler, BindsModel, Learns):
         self._base = (base_sampler,)
         self._own_base = base_sampler if isinstance(base_sampler, AdversarialNegativeSampler) else None
         self.chunk_size = 1 if self._own_base is None else self._own_base.chunk_size
+        self.reduction = self.reduction_with({"base": base, "base_kwargs": kwargs})
+        if isinstance(base_sampler, Learns):
+            self.epoch_sums = tuple(f"_own_base.{name}" for name in base_sampler.epoch_sums)
+
+    # docstr-coverage: inherited
+    @classmethod
+    def reduction_with(cls, kwargs: Mapping[str, Any]) -> Literal["sum", "mean"] | None:
+        """Say what ``reduction`` is: that of the base, unless this class learns something itself.
+
+        :param kwargs: the keyword-based parameters
+
+        :returns: how gradients add up
+        """
+        if cls.learn is not BasedNegativeSampler.learn:
+            return cls.reduction
+        below = kwargs.get("base_kwargs") or {}
+        base = check_sampler("base", kwargs.get("base", signature(cls).parameters["base"].default), below)
+        return base.reduction_with(below) if issubclass(base, Learns) else "sum"
 
     def _check_base(self, base: HintOrType[NegativeSampler], kwargs: Mapping[str, Any]) -> type[NegativeSampler]:
         """Check the choice of the base, before it is built, and give its class."""

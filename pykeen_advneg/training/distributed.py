@@ -13,20 +13,24 @@ its own number of them), and where a regulariser looks at the rows of a batch. O
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from pykeen.sampling import NegativeSampler
+from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import FloatTensor, LongTensor
+from pykeen.utils import get_batchnorm_modules
 from torch import distributed, nn
 
 from ..errors import ConfigurationError
-from ..sampling.base import Learns
+from ..sampling.base import HasLoss, Learns
 from .batches import Batch, BatchStream
 from .loop import AdversarialTrainingLoop
 from .runs import Run
+from .validation import validation_by_one
 
 __all__ = ["DistributedTrainingLoop", "ShardedStream", "reduce_gradients"]
 
@@ -102,11 +106,19 @@ def _sum_of_rows(parameter: nn.Parameter, weight: float) -> FloatTensor:
     return torch.sparse_coo_tensor(indices.unsqueeze(0), summands, parameter.shape, check_invariants=False).coalesce()
 
 
+def _from_first(tensors: Iterable[torch.Tensor]) -> None:
+    """Give all ranks the values of rank 0."""
+    for tensor in tensors:
+        distributed.broadcast(torch.view_as_real(tensor.data) if tensor.is_complex() else tensor.data, src=0)
+
+
 class DistributedTrainingLoop(AdversarialTrainingLoop):
     """The loop ``adversarial`` on several processes, which share each batch; started by ``torchrun``.
 
     ``batch_size`` is that of all ranks together. All ranks begin with the parameters of rank 0, cut the same batches,
     and draw negatives of their own. A sampler which learns has to say how its gradients add up (``Learns.reduction``).
+    Rank 0 evaluates for early stopping, and all stop by its results. Each rank normalises batches by its own share.
+    There is no automatic memory optimisation: a ``batch_size`` of None is 256.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -122,20 +134,37 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
         self, triples_factory: CoreTriplesFactory, num_epochs: int = 1, *args: Any, **kwargs: Any
     ) -> list[float] | None:
         _, size = world()
-        if size > 1:
-            for name in ("checkpoint_name", "sampler", "num_workers"):
-                if kwargs.get(name):
-                    raise ConfigurationError(
-                        f"{name}={kwargs[name]!r} is not possible on several ranks; leave it out, or train on one."
-                    )
-            batch_size = kwargs.get("batch_size")
-            if batch_size is not None and batch_size < size:
-                raise ConfigurationError(f"batch_size={batch_size} leaves nothing to some of {size} ranks; raise it.")
-        return super().train(triples_factory, num_epochs, *args, **kwargs)
+        if size == 1:
+            return super().train(triples_factory, num_epochs, *args, **kwargs)
+        host = inspect.signature(SLCWATrainingLoop.train)
+        given = host.bind(self, triples_factory, num_epochs, *args, **kwargs).arguments
+        for name in ("checkpoint_name", "sampler", "num_workers"):
+            if given.get(name):
+                raise ConfigurationError(
+                    f"{name}={given[name]!r} is not possible on several ranks; leave it out, or train on one."
+                )
+        batch_size = given.get("batch_size")
+        if batch_size is not None and batch_size < size:
+            raise ConfigurationError(f"batch_size={batch_size} leaves nothing to some of {size} ranks; raise it.")
+        automatic = self.automatic_memory_optimization
+        # each rank would find sizes of its own, and cut other batches than the rest
+        self.automatic_memory_optimization = False
+        try:
+            return super().train(triples_factory, num_epochs, *args, **kwargs)
+        finally:
+            self.automatic_memory_optimization = automatic
+
+    # docstr-coverage: inherited
+    def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
+        if world()[1] == 1:
+            return super()._train(*args, **kwargs)
+        with validation_by_one(kwargs.get("stopper")):
+            return super()._train(*args, **kwargs)
 
     # docstr-coverage: inherited
     def _make_stream(self, triples: LongTensor, sampler: NegativeSampler, **kwargs: Any) -> BatchStream:
-        if world()[1] == 1 or self._runs[-1].probing:
+        # a second stream is that of the callback `evaluation-loss`: each rank looks at all of it
+        if world()[1] == 1 or self._runs[-1].stream is not None:
             return super()._make_stream(triples, sampler, **kwargs)
         stream = ShardedStream(triples, sampler, **kwargs)
         stream.generator = self._generator
@@ -145,37 +174,47 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
     def _prepare_sampler(self, run: Run, triples_factory: CoreTriplesFactory) -> NegativeSampler:
         sampler = super()._prepare_sampler(run, triples_factory)
         rank, size = world()
-        if size == 1 or run.probing:
+        if size == 1:
             return sampler
         for module in (self.model, sampler):
-            for tensor in (*module.parameters(), *module.buffers()):
-                distributed.broadcast(torch.view_as_real(tensor.data) if tensor.is_complex() else tensor.data, src=0)
+            _from_first((*module.parameters(), *module.buffers()))
         seed = torch.randint(2**31, (1,), device=self.model.device)
         distributed.broadcast(seed, src=0)
         self._generator.manual_seed(int(seed))
         torch.manual_seed(int(seed) + 1 + rank)
         if isinstance(sampler, Learns):
-            if sampler.reduction is None:
-                raise ConfigurationError(
-                    f"{type(sampler).__name__} does not say how its gradients add up over ranks (Learns.reduction); "
-                    f"train it on one rank."
-                )
-            clip, weight = sampler.clip_gradients, 1.0 if sampler.reduction == "sum" else 1.0 / size
-
-            def reduce(parameters: Iterable[nn.Parameter]) -> None:
-                known = list(parameters)
-                reduce_gradients(known, weight)
-                if clip is not None:
-                    clip(known)
-
-            sampler.clip_gradients = reduce
+            self._reduce_of(sampler, size)
         return sampler
+
+    def _reduce_of(self, sampler: Learns, size: int) -> None:
+        """Let the gradients of a sampler be reduced before they are clipped."""
+        if sampler.reduction is None:
+            raise ConfigurationError(
+                f"{type(sampler).__name__} does not say how its gradients add up over ranks (Learns.reduction); "
+                f"train it on one rank."
+            )
+        clip, weight = sampler.clip_gradients, 1.0 if sampler.reduction == "sum" else 1.0 / size
+
+        def reduce(parameters: Iterable[nn.Parameter]) -> None:
+            known = list(parameters)
+            reduce_gradients(known, weight)
+            if clip is not None:
+                clip(known)
+
+        sampler.clip_gradients = reduce
+
+    @property
+    def _reduction(self) -> str:
+        """How the loss of the model adds up over the positives of a batch."""
+        sampler = self._runs[-1].sampler
+        own = sampler.reduction_of_loss if isinstance(sampler, HasLoss) and not self._pretraining else None
+        return own or str(self.loss.reduction)
 
     # docstr-coverage: inherited
     def _after_scoring(self, batch: Batch) -> None:
         if self._learning and world()[1] > 1:
             weight = 1.0
-            if self.loss.reduction == "mean":
+            if self._reduction == "mean":
                 total = torch.tensor(len(batch), device=self.model.device)
                 distributed.all_reduce(total)
                 weight = len(batch) / int(total)
@@ -186,10 +225,13 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
     def _train_epoch(self, *, epoch: int, only_size_probing: bool, **kwargs: Any) -> float:  # type: ignore[override]
         loss = super()._train_epoch(epoch=epoch, only_size_probing=only_size_probing, **kwargs)
         size = world()[1]
-        if size > 1 and not only_size_probing and kwargs.get("backward", True):
-            mean = torch.tensor(loss, dtype=torch.float64)
-            distributed.all_reduce(mean)
-            loss = float(mean) / size
+        if size > 1 and kwargs.get("backward", True):
+            total = torch.tensor(loss, dtype=torch.float64, device=self.model.device)
+            distributed.all_reduce(total)
+            loss = float(total) / (1 if self._reduction == "sum" else size)
+            # the running statistics are those of rank 0, which is evaluated and written
+            for module in get_batchnorm_modules(self.model):
+                _from_first(module.buffers())
         return loss
 
     # docstr-coverage: inherited
@@ -197,5 +239,5 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
         sampler = self._runs[-1].sampler
         if world()[1] > 1 and isinstance(sampler, Learns):
             for name in sampler.epoch_sums:
-                distributed.all_reduce(getattr(sampler, name))
+                distributed.all_reduce(sampler.get_buffer(name))
         super()._log_sampler(epoch)
