@@ -13,7 +13,7 @@ from optuna.pruners import BasePruner, MedianPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pykeen_advneg.errors import ConfigurationError, NonFiniteSamplerError
-from pykeen_advneg.hpo.pipeline import make_search
+from pykeen_advneg.hpo.search import make_search
 from pykeen_advneg.hpo.spaces import check_range, is_nested, sampler_ranges, suggest
 from pykeen_advneg.hpo.storage import open_storage
 from pykeen_advneg.sampling.base import whole_at_least
