@@ -26,7 +26,7 @@ OURS = [
 ]
 
 #: data sets of ours
-DATA_SETS = ["db15k", "fb15k237numeric", "mkgw", "movielens100k"]
+DATA_SETS = ["db15k", "fb15k237numeric", "labeledsplits", "mkgw", "movielens100k"]
 
 #: what follows the imports of an order: who is known now, and after PyKEEN has been imported as a whole
 REPORT = (
