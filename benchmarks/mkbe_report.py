@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
+from scipy.stats import ttest_1samp
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +35,8 @@ ARMS = {
     "numbers": "links and numbers",
 }
 LINKS = {"mrr": "MRR", "hits_at_1": "H@1", "hits_at_3": "H@3", "hits_at_10": "H@10"}
+#: the baseline to beat
+BASE = "naive Bayes"
 METHODS = ("mean", "median", "neighbours", "ridge", "decoder")
 
 HEAD = """# Results: MKBE
@@ -93,6 +96,53 @@ def movielens(runs: pd.DataFrame) -> str:
     return text
 
 
+def over_folds(runs: pd.DataFrame) -> str:
+    """Compare what was run on all folds with the baseline, fold by fold; seeds of a fold are averaged first."""
+    if runs.empty or BASE not in set(runs["arm"]):
+        return ""
+    means = runs.groupby(["arm", "fold"], sort=False)[list(RATINGS)].mean()
+    folds = runs["fold"].nunique()
+    arms = [arm for arm in runs["arm"].drop_duplicates() if len(means.loc[arm]) == folds > 1]
+    rows = []
+    for arm in arms:
+        cells = [f"{means.loc[arm][key].mean():.4f}" for key in RATINGS]
+        differences = (means.loc[arm]["mrr"] - means.loc[BASE]["mrr"]).dropna()
+        interval = "" if arm == BASE else _interval(differences)
+        seeds = str(runs.loc[runs["arm"] == arm].groupby("fold").size().min()) if arm in ARMS else ""
+        rows.append([ARMS.get(arm, arm), seeds, *cells, interval])
+    if not rows:
+        return ""
+    text = f"\nMean over the {folds} folds; the difference from {BASE} is paired by fold, with its 95 % interval:\n\n"
+    return text + table(rows, ["", "seeds", *RATINGS.values(), f"MRR less {BASE}"])
+
+
+def _interval(differences: pd.Series) -> str:
+    low, high = ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    return f"{differences.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def tuning(runs: pd.DataFrame) -> str:
+    """List the settings which were tried, on the ratings which training leaves out of the first fold."""
+    if runs.empty:
+        return ""
+    settings = ["dim", "lr", "decay"]
+    chosen = runs.drop_duplicates(["arm", *settings], keep="last").pivot(
+        index=settings, columns="arm", values="validation_mrr"
+    )
+    arms = [arm for arm in ARMS if arm in chosen]
+    best = {arm: chosen[arm].max() for arm in arms}
+
+    def cell(arm: str, value: float) -> str:
+        text = "" if pd.isna(value) else f"{value:.4f}"
+        return f"**{text}**" if value == best[arm] else text
+
+    rows = [
+        [*(f"{value:g}" for value in key), *(cell(arm, line[arm]) for arm in arms)] for key, line in chosen.iterrows()
+    ]
+    text = "\nTuning: MRR on 5 % of the training ratings of fold 1, seed 0, which are not trained on:\n\n"
+    return text + table(rows, ["dimensions", "learning rate", "decay", *(ARMS[arm] for arm in arms)])
+
+
 def numeric(runs: pd.DataFrame) -> str:
     """Report links and numbers of FB15k-237."""
     text = "## FB15k-237 with numbers\n\n"
@@ -148,7 +198,9 @@ def main(
     """Write the page."""
     reading = out.with_name("mkbe_reading.md")
     text = HEAD + ("\n" + reading.read_text() if reading.is_file() else "")
-    text += movielens(read(folder / "movielens.jsonl")) + numeric(read(folder / "numeric.jsonl"))
+    ratings = read(folder / "movielens.jsonl")
+    text += movielens(ratings) + over_folds(ratings) + tuning(read(folder / "tuning.jsonl")) + "\n"
+    text += numeric(read(folder / "numeric.jsonl"))
     text += cost(read(folder / "cost.jsonl"))
     out.write_text(text)
 

@@ -108,3 +108,31 @@ def test_what_was_run_otherwise_is_run_again(tmp_path: Path) -> None:
     ]
     lines = [json.loads(line) for line in (tmp_path / "movielens.jsonl").read_text().splitlines()]
     assert [(line["epochs"], line["max_epochs"]) for line in lines] == [(7, 60), (7, 5), (7, 60)]
+
+
+def test_folds_are_paired() -> None:
+    """Differences of .01, .02 and .03 have the mean .02 and the standard error .01 / sqrt(3); t(2 d.f., .975) is 4.303."""
+    module = load("mkbe_report")
+    values = dict.fromkeys(module.RATINGS, 0.5)
+    lines = [{"fold": fold, "arm": "naive Bayes", **values} for fold in (1, 2, 3)]
+    lines += [
+        {"fold": fold, "arm": "r", **values, "mrr": 0.5 + fold / 100 + noise}
+        for fold in (1, 2, 3)
+        for noise in (-0.1, 0.1)
+    ]
+    lines.append({"fold": 1, "arm": "rum", **values})
+    text = module.over_folds(pd.DataFrame(lines))
+    assert "| MKBE: ratings | 2 | 0.5200 |" in text
+    assert "| +0.0200 [-0.0048, +0.0448] |" in text
+    assert "users" not in text, "it was not run on all folds"
+
+
+def test_tuning() -> None:
+    module = load("mkbe_report")
+    lines = [
+        {"arm": arm, "dim": dim, "lr": 0.1, "decay": 0.01, "validation_mrr": value}
+        for arm, dim, value in (("r", 8, 0.1), ("r", 16, 0.2), ("rum", 8, 0.3))
+    ]
+    text = module.tuning(pd.DataFrame(lines))
+    assert "| 8 | 0.1 | 0.01 | 0.1000 | **0.3000** |" in text
+    assert "| 16 | 0.1 | 0.01 | **0.2000** |  |" in text
