@@ -111,7 +111,7 @@ def test_what_was_run_otherwise_is_run_again(tmp_path: Path) -> None:
 
 
 def test_folds_are_paired() -> None:
-    """Differences of .01, .02 and .03 have the mean .02 and the standard error .01 / sqrt(3); t(2 d.f., .975) is 4.303."""
+    """Differences of .01, .02 and .03 have the mean .02 and the standard error .01 / sqrt(3); t(2, .975) is 4.303."""
     module = load("mkbe_report")
     values = dict.fromkeys(module.RATINGS, 0.5)
     lines = [{"fold": fold, "arm": "naive Bayes", **values} for fold in (1, 2, 3)]
