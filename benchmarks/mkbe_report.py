@@ -100,20 +100,30 @@ def over_folds(runs: pd.DataFrame) -> str:
     """Compare what was run on all folds with the baseline, fold by fold; seeds of a fold are averaged first."""
     if runs.empty or BASE not in set(runs["arm"]):
         return ""
-    means = runs.groupby(["arm", "fold"], sort=False)[list(RATINGS)].mean()
+    labels = [_label(line) for line in runs.to_dict("records")]
+    means = runs.groupby([labels, "fold"], sort=False)[list(RATINGS)].mean()
+    seeds = runs.groupby([labels, "fold"]).size()
     folds = runs["fold"].nunique()
-    arms = [arm for arm in runs["arm"].drop_duplicates() if len(means.loc[arm]) == folds > 1]
     rows = []
-    for arm in arms:
-        cells = [f"{means.loc[arm][key].mean():.4f}" for key in RATINGS]
-        differences = (means.loc[arm]["mrr"] - means.loc[BASE]["mrr"]).dropna()
-        interval = "" if arm == BASE else _interval(differences)
-        seeds = str(runs.loc[runs["arm"] == arm].groupby("fold").size().min()) if arm in ARMS else ""
-        rows.append([ARMS.get(arm, arm), seeds, *cells, interval])
+    for label in dict.fromkeys(labels):
+        own = means.loc[label]
+        if not len(own) == folds > 1:
+            continue
+        differences = (own["mrr"] - means.loc[BASE]["mrr"]).dropna()
+        counted = "" if label in set(runs["arm"]) else str(seeds.loc[label].min())
+        cells = [f"{own[key].mean():.4f}" for key in RATINGS]
+        rows.append([label, counted, *cells, "" if label == BASE else _interval(differences)])
     if not rows:
         return ""
     text = f"\nMean over the {folds} folds; the difference from {BASE} is paired by fold, with its 95 % interval:\n\n"
     return text + table(rows, ["", "seeds", *RATINGS.values(), f"MRR less {BASE}"])
+
+
+def _label(line: Mapping[str, Any]) -> str:
+    """Name an arm, with its settings if it is trained."""
+    if line["arm"] not in ARMS:
+        return str(line["arm"])
+    return f"{ARMS[line['arm']]} ({line['dim']:g} dimensions, learning rate {line['lr']:g}, decay {line['decay']:g})"
 
 
 def _interval(differences: pd.Series) -> str:

@@ -115,14 +115,17 @@ def test_folds_are_paired() -> None:
     module = load("mkbe_report")
     values = dict.fromkeys(module.RATINGS, 0.5)
     lines = [{"fold": fold, "arm": "naive Bayes", **values} for fold in (1, 2, 3)]
+    settings = {"dim": 8, "lr": 0.1, "decay": 0.0}
     lines += [
-        {"fold": fold, "arm": "r", **values, "mrr": 0.5 + fold / 100 + noise}
+        {"fold": fold, "arm": "r", **settings, **values, "mrr": 0.5 + fold / 100 + noise}
         for fold in (1, 2, 3)
         for noise in (-0.1, 0.1)
     ]
-    lines.append({"fold": 1, "arm": "rum", **values})
+    lines.append({"fold": 1, "arm": "r", **settings, **values, "dim": 16})
+    lines.append({"fold": 1, "arm": "rum", **settings, **values})
     text = module.over_folds(pd.DataFrame(lines))
-    assert "| MKBE: ratings | 2 | 0.5200 |" in text
+    assert "| MKBE: ratings (8 dimensions, learning rate 0.1, decay 0) | 2 | 0.5200 |" in text
+    assert "16 dimensions" not in text
     assert "| +0.0200 [-0.0048, +0.0448] |" in text
     assert "users" not in text, "it was not run on all folds"
 
