@@ -26,12 +26,12 @@ MovieLens100K: type[Dataset] = Nations
 if os.environ.get("PYKEEN_ADVNEG_AUTOLOAD", "1") != "0":
     try:
         import pykeen_advneg  # noqa: F401
-        from pykeen_advneg import splits
         from pykeen_advneg.multimodal import datasets, published
+        from pykeen_advneg.splits import labeled
 
         DB15K = published.DB15K
         FB15k237Numeric = datasets.FB15k237Numeric
-        LabeledSplitsDataset = splits.LabeledSplitsDataset
+        LabeledSplitsDataset = labeled.LabeledSplitsDataset
         MKGW = published.MKGW
         MovieLens100K = datasets.MovieLens100K
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The data set ``labeledsplits``: what :func:`pykeen_advneg.datasets.load_dataset` loads, by a name of PyKEEN's."""
+"""Folders of splits, and data sets with ids from all splits, as a data set of PyKEEN; fingerprints of triples."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, cast
 
 from pykeen.datasets.base import Dataset, LazyDataset
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pykeen.triples import TriplesFactory
 
-    from .datasets import Vocabulary
+    from ..datasets import Vocabulary
 
 __all__ = ["LabeledSplitsDataset", "fingerprint"]
 
@@ -46,7 +46,7 @@ class LabeledSplitsDataset(LazyDataset):
     # docstr-coverage: inherited
     def _load(self) -> None:
         # it imports the list of PyKEEN's data sets, to which this one belongs
-        from .datasets import load_dataset
+        from ..datasets import load_dataset
 
         loaded = load_dataset(self.source, cast("Vocabulary", self.vocabulary), self._create_inverse_triples)
         found = fingerprint(loaded)
