@@ -1,4 +1,4 @@
-"""Measure the plugin beside LibKGE's own job, and beside PyKEEN: ``python measure.py overhead|curves|longer --help``.
+"""Measure the plugin beside LibKGE's own job, and beside PyKEEN: ``python measure.py COMMAND --help``.
 
 Each run appends one line of JSON to a file, which is read again on the next start: what is there is not run twice. What
 a result depends on stands in its line, and is what it is found by. ``python measure.py report FOLDER`` makes tables and
@@ -19,6 +19,8 @@ import typer
 from arms import arms_of_overhead, arms_of_training, scored
 from curves import FRAMEWORKS, TASKS
 from jobs import METRIC, embeddings, libkge_job, part_of_training
+from killed import killed_and_whole
+from published import arms_of_published, options_of_published
 from records import Records
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -169,14 +171,67 @@ def longer(
         key = dict(
             dataset=dataset, model=model, loss=name, arm=arm, options=own, seed=seed, settings=settings
         )  # fmt: skip
-        if records.has(key):
-            continue
-        start = time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            job = libkge_job(Path(folder) / "job", dataset, {**longer_options(model, name, seed, settings), **own})
-            job.run()
-        points = [(entry["epoch"], entry[METRIC]) for entry in job.valid_trace]
-        records.add(**key, scored=scored(own), curve=points, cpu=time.process_time() - start)
+        train(records, key, {**longer_options(model, name, seed, settings), **own})
+
+
+@app.command()
+def published(
+    into: Annotated[Path, typer.Argument(help="The file of results.")],
+    dataset: str = "fb15k237",
+    epochs: int = 3,
+    seeds: int = 1,
+    model: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
+) -> None:
+    """Train by LibKGE's published configurations for negative sampling, with its own negatives and with others."""
+    torch.set_num_threads(1)
+    records = Records(into)
+    settings = dict(epochs=epochs)
+    cases = [(seed, name, arm) for seed in range(seeds) for name in model or MODELS for arm in arms_of_published(name)]
+    for seed, name, arm in cases:
+        own = arms_of_published(name)[arm]
+        key = dict(dataset=dataset, model=name, loss="kl", arm=arm, options=own, seed=seed, settings=settings)
+        options = {
+            **options_of_published(name),
+            "random_seed.default": seed,
+            "train.max_epochs": epochs,
+            "train.checkpoint.every": 0,
+            "valid.every": epochs,
+            "valid.metric": METRIC,
+            "eval.batch_size": 256,
+        }
+        train(records, key, {**options, **own})
+
+
+def train(records: Records, key: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Train with LibKGE, and record all validations, unless that has been done."""
+    if records.has(key):
+        return
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        job = libkge_job(Path(folder) / "job", key["dataset"], options)
+        job.run()
+    points = [(entry["epoch"], entry[METRIC]) for entry in job.valid_trace]
+    records.add(**key, scored=scored(key["options"]), curve=points, cpu=time.process_time() - start)
+
+
+@app.command()
+def killed(
+    into: Annotated[Path, typer.Argument(help="The file of results.")],
+    dataset: str = "fb15k237",
+    epochs: int = 3,
+    dim: int = 128,
+    lr: float = 0.1,
+    batch_size: int = 1024,
+) -> None:
+    """Start jobs by LibKGE's commands, kill them in their second epoch, resume and test them, beside unbroken ones."""
+    records = Records(into)
+    settings = dict(epochs=epochs, dim=dim, lr=lr, batch_size=batch_size)
+    for task in TASKS:
+        for model in MODELS:
+            key = dict(dataset=dataset, model=model, task=task, settings=settings)
+            if not records.has(key):
+                with tempfile.TemporaryDirectory() as folder:
+                    records.add(**key, **killed_and_whole(Path(folder), dataset, model, task, settings))
 
 
 @app.command()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["by", "report", "report_curves", "report_longer", "report_overhead"]
+__all__ = ["by", "report", "report_curves", "report_killed", "report_longer", "report_overhead"]
 
 Record = dict[str, Any]
 
@@ -39,6 +39,8 @@ def report(path: Path, records: Sequence[Record]) -> str:
         "overhead": report_overhead,
         "curves": report_curves,
         "longer": report_longer,
+        "published": report_longer,
+        "killed": report_killed,
     }
     kind = next((name for name in kinds if path.stem.startswith(name)), None)
     if kind is None:
@@ -132,4 +134,20 @@ def report_longer(records: Sequence[Record], picture: Path | None = None) -> str
             [first["model"], first["loss"], first["arm"], str(first["scored"]), mean(last(group)), f"{seconds:.0f}"]
         )
     header = ["model", "loss", "negatives", "triples scored a positive", "validation MRR", "seconds of the processor"]
+    return table(header, rows)
+
+
+def report_killed(records: Sequence[Record], picture: Path | None = None) -> str:
+    """Set jobs which were killed and resumed beside those which were not."""
+    rows = [
+        [
+            record["model"],
+            record["task"],
+            f"{record['killed']['seconds']:.0f}",
+            "yes" if record["identical"] else "no",
+            *(" / ".join(f"{mrr:.4f}" for mrr in record[split]) for split in ("validation", "test")),
+        ]
+        for record in records
+    ]
+    header = ["model", "sampler", "killed after seconds", "same weights", "validation MRR, killed / not", "test MRR"]
     return table(header, rows)

@@ -29,6 +29,26 @@ def test_arms_score_as_many_triples() -> None:
                 assert arms.scored(options) == wanted - arm.startswith("emu"), (loss, arm)
 
 
+def test_published_score_as_many_triples() -> None:
+    import arms
+    import published
+
+    for model, ((s, o), _) in published.PUBLISHED.items():
+        found = {arm: arms.scored(own) for arm, own in published.arms_of_published(model).items()}
+        wanted = s + o + 2
+        assert found == {arms.OWN: wanted, "shared": wanted, "emu, own loss": wanted - 1 + wanted % 2, "kbgan": 17}
+        own = published.arms_of_published(model)[arms.OWN]
+        assert own["negative_sampling.num_samples.p"] == 0, "LibKGE takes -1, as published, for as many as heads"
+
+
+def test_reports_of_killed_jobs() -> None:
+    import reports
+
+    record = dict(model="transe", task="emu", killed=dict(epochs=1, seconds=9.6), identical=False)
+    text = reports.report_killed([dict(record, validation=[0.25, 0.5], test=[0.125, 0.2])])
+    assert "| transe | emu | 10 | no | 0.2500 / 0.5000 | 0.1250 / 0.2000 |" in text
+
+
 def test_emu_scores_what_is_counted() -> None:
     """One score for the positive, and two for each negative."""
     import arms
