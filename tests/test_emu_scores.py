@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import pytest
 import torch
-from pykeen.models import DistMult, model_resolver
+from pykeen.models import ComplEx, DistMult, ERModel, model_resolver
+from pykeen.nn import Embedding
 from pykeen.nn.modules import Interaction, TransEInteraction, interaction_resolver
+from pykeen.nn.representation import TransformedRepresentation
 from pykeen.regularizers import Regularizer
+from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import COLUMN_HEAD, COLUMN_RELATION, COLUMN_TAIL
 from test_scoring import (
     CHUNK,
@@ -32,7 +36,7 @@ from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.queries import query_form
 from pykeen_advneg.queries.mutated import adds_up
 from pykeen_advneg.sampling import mutation
-from pykeen_advneg.sampling.emu import EMUNegativeSampler, Variant
+from pykeen_advneg.sampling.emu import EMUNegativeSampler, Masks, Variant
 from pykeen_advneg.sampling.mutation import Mutation, bernoulli_weights, beta_weights, mutated_scores
 from pykeen_advneg.scoring import Scorer
 
@@ -306,10 +310,75 @@ def test_regularizers_see_the_plain_pass_only(variant: Variant, independent: boo
     torch.testing.assert_close(regularizer.pop_regularization_term(), expected)
 
 
-def test_batch_normalisation() -> None:
-    """Where scores depend on the rest of the batch, it is not taken apart."""
+@pytest.mark.parametrize("side", SIDES)
+def test_batch_normalisation(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where scores depend on the rest of the batch, it is not taken apart: what is not mutated has the plain scores."""
+    monkeypatch.setattr(mutation, "ELEMENTS", {"cpu": 1})
     model = model_resolver.make("tucker", dict(embedding_dim=4, relation_dim=4), triples_factory=TRIPLES).train()
-    rule = Mutation(lambda slot: bernoulli_weights(slot, 0.5), is_binary=True, is_shared=True)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    for rate, is_same in ((1.0, True), (0.5, False)):
+        rule = Mutation(partial(bernoulli_weights, rate=rate), is_binary=True, is_shared=True)
+        for negatives in all_negatives((side,)):
+            _, plain, mutated = mutated_scores(Scorer(model), negatives, rule)
+            assert torch.allclose(plain, mutated, rtol=1e-4, atol=1e-6) == is_same
+
+
+@pytest.mark.parametrize("variant", ["emu", "mixup"])
+def test_normalised_representations(variant: Variant) -> None:
+    """Representations which are normalised over what is looked up are not looked up one by one."""
+    tables = [Embedding(max_id=n, shape=(8,)) for n in (TRIPLES.num_entities, TRIPLES.num_relations)]
+    layers = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8)).eval()
+    entities = TransformedRepresentation(transformation=layers, base=tables[0])
+    model = ERModel(
+        triples_factory=TRIPLES,
+        interaction="distmult",
+        entity_representations=entities,
+        relation_representations=tables[1],
+    ).train()
     for negatives in all_negatives(SIDES):
+        rule = Mutation(bernoulli if variant == "emu" else beta, is_binary=variant == "emu", is_shared=True)
         scores = mutated_scores(Scorer(model), negatives, rule)
+        sum(each.sum() for each in scores).backward()
         assert all(bool(torch.isfinite(each).all()) for each in scores)
+    assert tables[0]._embeddings.weight.grad is not None
+
+
+def decoded(masks: Masks, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the masks of the sampler: the score of a negative is the number whose bits are its mask.
+
+    Heads are 1 + i, relations 1, and negatives have 2^l as real and 2^(l + d) as imaginary part of component l.
+
+    :returns: real and imaginary parts, shape: ``(b, k, d)``
+    """
+    d, b, k = 8, 6, 5
+    triples = CoreTriplesFactory(torch.tensor([[0, 0, 1], [1, 0, 2]]), num_entities=3, num_relations=1)
+    model = ComplEx(triples_factory=triples, embedding_dim=d).double()
+    entities, relations = (
+        x[0]._embeddings.weight.data for x in (model.entity_representations, model.relation_representations)
+    )
+    powers = 2.0 ** torch.arange(2 * d, dtype=torch.double)
+    entities[0] = 1.0
+    entities[1] = 0.0
+    entities[2] = powers.view(2, d).T.flatten()
+    relations[0] = torch.tensor([1.0, 0.0], dtype=torch.double).repeat(d)
+    sampler = EMUNegativeSampler(
+        mapped_triples=triples.mapped_triples, num_negs_per_pos=k, mutation_rate=0.5, masks=masks, tied=tied
+    )
+    positives = torch.tensor([[0, 0, 1]]).repeat(b, 1)
+    negatives = Negatives(positives, torch.full((2, k), 2), torch.full((b, 1), COLUMN_TAIL), chunk_size=3)
+    (mutated,) = sampler.score(Scorer(model), negatives).extra
+    bits = (mutated.detach().round().long().unsqueeze(-1) >> torch.arange(2 * d)) & 1
+    return bits[..., :d], bits[..., d:]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_masks_of_the_sampler(tied: bool) -> None:
+    """The masks of a chunk are the same with ``shared``, others with ``independent``; the parts are as ``tied`` says."""
+    for masks in get_args(Masks):
+        real, imaginary = decoded(masks, tied)
+        assert torch.equal(real, imaginary) == tied
+        assert torch.equal(real[0], real[1]) == torch.equal(real[0], real[2]) == (masks == "shared")
+        assert not torch.equal(real[0], real[3]), "another chunk"
+        assert not torch.equal(real[0, 0], real[0, 1]), "another negative"

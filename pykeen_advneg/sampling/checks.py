@@ -22,7 +22,7 @@ def check_share(name: str, value: float) -> None:
 
     :raises ConfigurationError: if it is not
     """
-    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ConfigurationError(f"{name}={value!r} must be a number from 0 to 1.")
 
 

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from ..negatives import Negatives
 from ..queries.mutated import mix
 from ..scoring import Scorer
-from .base import HasLoss, Scores, at_least
+from .base import HasLoss, Scores, at_least, check_flag
 from .checks import check_choice, check_host, check_share
 from .mutation import Mutation, bernoulli_weights, beta_weights, mutated_scores, unregularized
 from .softmax import soft_cross_entropy
@@ -83,7 +83,7 @@ def emu_loss(
     :param negative_label: $\beta$, the label of each mutated negative; the labels of a positive add up to $1 + \beta n$
     :param ce_weight: $\alpha$, the weight of the cross-entropy of the plain scores
     :param mask: which mutated negatives count, shape: ``(b, k)``; None: all. The others add nothing, neither to the
-        loss nor to the gradient; a positive without any adds 0.
+        loss nor to the gradient; a positive without any adds 0, with or without a mask.
     :param plain_mask: which plain negatives count; as ``mask`` if None
 
     :returns: a scalar
@@ -101,7 +101,7 @@ def _loss(
     plain_mask: BoolTensor | None,
 ) -> FloatTensor:
     """Compute the loss of EMU, with positives and negatives apart."""
-    count = mutated.negatives.shape[1] if mask is None else mask.sum(dim=1).clamp(min=1)
+    count = max(1, mutated.negatives.shape[1]) if mask is None else mask.sum(dim=1).clamp(min=1)
     soft = soft_cross_entropy(mutated.positives, mutated.negatives, negative_label, mask) / count
     return soft.mean() + ce_weight * soft_cross_entropy(plain.positives, plain.negatives, mask=plain_mask).mean()
 
@@ -217,6 +217,8 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
         """
         for name, value in {"mutation_rate": mutation_rate, "negative_label": negative_label}.items():
             check_share(name, value)
+        for name, flag in {"tied": tied, "independent_passes": independent_passes}.items():
+            check_flag(name, flag)
         at_least("ce_weight", ce_weight, 0)
         if not math.isfinite(ce_weight):
             raise ConfigurationError(f"ce_weight={ce_weight!r} must be finite.")

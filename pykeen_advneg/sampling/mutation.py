@@ -216,9 +216,12 @@ def _by_interaction(scorer: Scorer, negatives: Negatives, mutation: Mutation, co
     rows = (negatives.column == column).any(dim=1).nonzero().squeeze(-1)
     slots = scorer.lookups.represent(*negatives.positives.unbind(dim=-1))
     ids, layout = scorer.lookups.layout(_possible(scorer, negatives.ids, column), column, negatives.chunk_size)
-    indices: list[LongTensor | None] = [x[:1] for x in negatives.positives.unbind(dim=-1)]
-    indices[column] = ids
-    pool = scorer.lookups.represent(*indices)[column]
+    if scorer.lookups.are_free:
+        (pool,) = scorer.lookups.look_up((column, ids))
+    else:
+        indices: list[LongTensor | None] = list(negatives.positives.unbind(dim=-1))
+        indices[column] = ids
+        pool = scorer.lookups.represent(*indices)[column]
     weights = mutation.draw(pool) if mutation.is_shared and negatives.chunk_size > 1 else None
 
     def pick(some: LongTensor, x: FloatTensor) -> FloatTensor:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arms import OWN, libkge, plugin, scored
+from jobs import TYPE
 
 __all__ = ["PUBLISHED", "arms_of_published", "options_of_published"]
 
@@ -48,6 +49,7 @@ PUBLISHED: Mapping[str, tuple[tuple[int, int], Mapping[str, Any]]] = {
 def options_of_published(model: str) -> dict[str, Any]:
     """Give what all arms of a model have in common."""
     common = {
+        "import": [TYPE, "reciprocal_relations_model", model],
         "model": "reciprocal_relations_model",
         "lookup_embedder.initialize": "uniform_",
         "lookup_embedder.regularize": "",
