@@ -16,10 +16,11 @@ The regulariser is PyKEEN's ``powersum`` with p = 3: the mean over the rows of a
 the authors sum over the tables; frequent entities weigh more. Of complex numbers the modulus is taken (N3). Relations
 of RotatE are phases and have none.
 
-Each arm and dimension has its own learning rate, the best of the same grid on the validation triples with seed 0;
-``ce_l3`` takes the learning rate of ``ce`` and has a grid of weights. Then other seeds are run. Validation (filtered
+Each arm and dimension has its own learning rate, the best on the validation triples with seed 0; ``ce_l3`` has a grid of
+weights besides. Then other seeds are run. Validation (filtered
 MRR, realistic ranks, both sides) is every few epochs; the test results are those of the best of these epochs.
-Seconds are those of training, without validation. One JSON line a run is appended to ``OUT/DATASET.jsonl``; what
+Seconds are those of training, without validation; they are not to be compared unless the machine does nothing else, cf.
+``emu_time.py``. One JSON line a run is appended to ``OUT/DATASET.jsonl``; what
 stands there is not run again. ``python benchmarks/emu_report.py`` writes the page.
 
 usage: python benchmarks/emu_claim.py --dataset fb15k237 --epochs 50
@@ -28,6 +29,7 @@ usage: python benchmarks/emu_claim.py --dataset fb15k237 --epochs 50
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from datetime import date
@@ -205,13 +207,10 @@ def main(
         return line
 
     def tune(model: str, arm: str, dim: int) -> dict[str, Any]:
-        """Find the best learning rate, or the best weight of the regulariser, with the first seed."""
-        common = dict(model=model, dim=dim, seed=0)
-        tuned = [run(arm="ce" if arm == "ce_l3" else arm, lr=float(lr), l3=0.0, **common) for lr in rates.split(",")]
+        """Find the best learning rate, and the best weight of the regulariser if there is one, with the first seed."""
+        grid = itertools.product(rates.split(","), weights.split(",") if arm == "ce_l3" else "0")
+        tuned = [run(model=model, arm=arm, dim=dim, seed=0, lr=float(lr), l3=float(weight)) for lr, weight in grid]
         best = max(tuned, key=_validation)
-        if arm == "ce_l3":
-            tuned = [run(arm=arm, lr=best["lr"], l3=float(weight), **common) for weight in weights.split(",")]
-            best = max(tuned, key=_validation)
         return dict(model=model, arm=arm, dim=dim, lr=best["lr"], l3=best["l3"])
 
     sizes = [int(dim) for dim in dims.split(",")]

@@ -63,7 +63,7 @@ def arms_of_published(model: str) -> dict[str, dict[str, Any]]:
     s, o = PUBLISHED[model][0]
     # today's LibKGE takes -1 relations, as published, for as many as heads
     own = {
-        **libkge(s, implementation="batch"),
+        **libkge(s, **({"implementation": "batch"} if model == "complex" else {})),
         "negative_sampling.num_samples.p": 0,
         "negative_sampling.num_samples.o": o,
     }
