@@ -16,12 +16,11 @@ The regulariser is PyKEEN's ``powersum`` with p = 3: the mean over the rows of a
 the authors sum over the tables; frequent entities weigh more. Of complex numbers the modulus is taken (N3). Relations
 of RotatE are phases and have none.
 
-Each arm and dimension has its own learning rate, the best on the validation triples with seed 0; ``ce_l3`` has a grid of
-weights besides. Then other seeds are run. Validation (filtered
-MRR, realistic ranks, both sides) is every few epochs; the test results are those of the best of these epochs.
-Seconds are those of training, without validation; they are not to be compared unless the machine does nothing else, cf.
-``emu_time.py``. One JSON line a run is appended to ``OUT/DATASET.jsonl``; what
-stands there is not run again. ``python benchmarks/emu_report.py`` writes the page.
+Each arm and dimension has its own learning rate, the best on the validation triples with seed 0; ``ce_l3`` has a grid
+of weights besides. Then other seeds are run. Validation (filtered MRR, realistic ranks, both sides) is every few
+epochs; the test results are those of the best of these epochs. Seconds are those of training, without validation;
+they are not to be compared unless the machine does nothing else, cf. ``emu_time.py``. One JSON line a run is appended
+to ``OUT/DATASET.jsonl``; what stands there is not run again. ``python benchmarks/emu_report.py`` writes the page.
 
 usage: python benchmarks/emu_claim.py --dataset fb15k237 --epochs 50
        python benchmarks/emu_claim.py --dataset wn18rr --epochs 100 --models distmult,complex --arms ce,emu

@@ -1,4 +1,4 @@
-"""Write ``docs/results/emu.md`` and its figures from the result files of ``benchmarks/emu_claim.py``.
+"""Write ``docs/results/emu.md`` and its figures from the result files of ``emu_claim.py`` and ``emu_time.py``.
 
 It works on what is finished so far, and says what is missing. A file ``docs/results/emu_reading.md`` is included if it
 is there: our reading of the numbers, written by hand.
@@ -33,6 +33,15 @@ ARMS = {
     "emu_independent": "EMU, a mask for each pair",
 }
 
+#: what is compared with what, with the smallest dimension
+PAIRS = (
+    ("labels_only", "ce"),
+    ("emu", "labels_only"),
+    ("emu", "mixup"),
+    ("emu_independent", "emu"),
+    ("emu", "ce_l3"),
+)
+
 #: without and with EMU, in the picture of dimensions
 SCALED = ("ce", "emu")
 
@@ -64,11 +73,16 @@ seed 0 (all are listed under each table); then the other seeds are run with it. 
 highest which was tried, the table says so: another may be better. Test results are those of the epoch with the best
 validation MRR: filtered, realistic rank, all entities, both sides. Differences are paired by seed; the interval is
 the 95 % interval of a paired t test. Evaluation triples with entities which are not in the training triples are left
-out, as PyKEEN does. Dimensions of ComplEx and RotatE are complex numbers. Seconds are those of training, without
-validation, on one thread of a machine which did other work, and only give an idea.
+out, as PyKEEN does. Dimensions of ComplEx and RotatE are complex numbers. PyKEEN's RotatE has the L2 norm over all
+components, where the authors' has the sum of moduli. Embeddings start uniform within 26 / dimension, as theirs; there
+is no second phase with Adam. The L3 regulariser is a mean over the rows of a batch, where theirs is a sum over tables.
 
-The result files, one JSON line a run, tuning included, are beside this page in `emu/`.
-`python benchmarks/emu_report.py` writes the page from them.
+Time is that of a step beside a step of the cross-entropy with 100 dimensions: processor time on one thread, all arms in
+turns in one process (`python benchmarks/emu_time.py`, [time.jsonl](emu/time.jsonl)).
+
+The result files, one JSON line a run, tuning included, are beside this page in `emu/`. Each run is one of
+`python benchmarks/emu_claim.py --dataset D --models M --arms A --dims N --epochs E --rates R`, with the learning rates
+which the tables of tuning list; what a file has is not run again. `python benchmarks/emu_report.py` writes the page.
 """
 
 
@@ -78,6 +92,14 @@ def read(path: Path) -> pd.DataFrame:
     lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
     keys = [*SETTING, "seed", "epochs", "k"]
     return pd.DataFrame(lines, columns=sorted({*keys}.union(*lines))).drop_duplicates(keys, keep="last")
+
+
+def read_times(path: Path) -> pd.Series[float]:
+    """Read the median time of a step of each model, arm and dimension, as a multiple of that of the cross-entropy."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    times = pd.DataFrame(lines, columns=["model", "arm", "dim", "cpu"]).groupby(["model", "arm", "dim"])["cpu"].median()
+    units = times.xs("ce", level="arm").groupby("model").head(1).droplevel("dim") if len(times) else times
+    return times / times.index.get_level_values("model").map(units)
 
 
 def chosen(runs: pd.DataFrame) -> pd.DataFrame:
@@ -129,11 +151,11 @@ def edge(tuned: pd.DataFrame, model: str, arm: str, dim: int, rate: float) -> st
     return " (lowest)" if rate == min(rates) else " (highest)" if rate == max(rates) else ""
 
 
-def table(runs: pd.DataFrame, tuned: pd.DataFrame) -> str:
+def table(runs: pd.DataFrame, tuned: pd.DataFrame, times: pd.Series[float]) -> str:
     """Write the table of a setting, from the runs which were chosen and from all."""
     titles = [
         *("model", "arm", "dimension", "learning rate", "seeds", "test MRR", "test hits@10", "best epochs"),
-        *("seconds", "MRR less cross-entropy, same dimension"),
+        *("time", "MRR less cross-entropy, same dimension"),
     ]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for model, arm, dim, rows in groups(runs):
@@ -149,7 +171,7 @@ def table(runs: pd.DataFrame, tuned: pd.DataFrame) -> str:
             spread(own),
             spread(rows["test_hits_at_10"]),
             ", ".join(map(str, rows["best_epoch"])),
-            f"{rows['seconds'].median():.0f}",
+            f"{times[model, arm, dim]:.1f}" if (model, arm, dim) in times.index else "",
             "" if arm == "ce" else difference(own, test_mrr(runs, model, "ce", dim)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -157,7 +179,7 @@ def table(runs: pd.DataFrame, tuned: pd.DataFrame) -> str:
 
 
 def answer(runs: pd.DataFrame) -> Iterator[str]:
-    """Say for each model what EMU with the smallest dimension has more than the baselines with the others."""
+    """Say what EMU with the smallest dimension has more than the baseline with others, and compare other pairs."""
     for model, title in MODELS.items():
         dims = sorted(set(runs.loc[(runs["model"] == model) & (runs["arm"] == "ce"), "dim"]))
         smallest = runs.loc[(runs["model"] == model) & (runs["arm"] == "emu"), "dim"].min()
@@ -165,6 +187,11 @@ def answer(runs: pd.DataFrame) -> Iterator[str]:
             text = difference(test_mrr(runs, model, "emu", smallest), test_mrr(runs, model, "ce", dim))
             if text and dim > smallest:
                 yield f"- {title}: EMU with {smallest} dimensions less cross-entropy with {dim}: {text}"
+        if not pd.isna(smallest):
+            for arm, base in PAIRS:
+                text = difference(*(test_mrr(runs, model, each, smallest) for each in (arm, base)))
+                if text:
+                    yield f"- {title}: {ARMS[arm]} less {ARMS[base]}: {text}"
 
 
 def missing(runs: pd.DataFrame, seeds: int) -> str:
@@ -242,32 +269,31 @@ def draw_arms(runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_curves(runs: pd.DataFrame, x: str) -> Figure:
-    """Draw the validation MRR of one model against epochs or seconds, all arms with the smallest dimension.
+def draw_curves(runs: pd.DataFrame, times: pd.Series[float] | None = None) -> Figure:
+    """Draw the validation MRR of one model, all arms with the smallest dimension.
 
-    The seconds of an epoch are those of the median run of the arm: the machine did other work, too.
+    :param times: the time of a step of each arm; the curves then go by time, without arms whose time is not known
     """
     own = runs[runs["dim"] == runs["dim"].min()]
-    rates = (own["seconds"] / own["epochs"]).groupby(own["arm"]).median()
-    rows = [
-        dict(
-            sampler=ARMS[run["arm"]],
-            seed=run["seed"],
-            epoch=int(epoch),
-            mrr=mrr,
-            seconds=rates[run["arm"]] * int(epoch),
-        )
-        for _, run in own.iterrows()
-        for epoch, mrr in run["validation"].items()
-    ]
-    figure = plot_curves(pd.DataFrame(rows), x=x, ys=("mrr",), samplers=list(ARMS.values()))
+    rows = []
+    for _, run in own.iterrows():
+        unit = 1.0 if times is None else times.get((run["model"], run["arm"], run["dim"]), float("nan"))
+        common = dict(sampler=ARMS[run["arm"]], seed=run["seed"])
+        rows += [
+            dict(common, epoch=int(epoch), seconds=int(epoch) * unit, mrr=mrr)
+            for epoch, mrr in run["validation"].items()
+        ]
+    x = "epoch" if times is None else "seconds"
+    figure = plot_curves(pd.DataFrame(rows).dropna(), x=x, ys=("mrr",), samplers=list(ARMS.values()))
+    if times is not None:
+        figure.axes[0].set_xlabel("time, an epoch of the cross-entropy = 1")
     figure.set_size_inches(9.5, 4)
     return figure
 
 
 def section(dataset: str, source: Path, seeds: int) -> Iterator[str]:
     """Write what there is on a data set, and draw its figures."""
-    runs = read(source / f"{dataset}.jsonl")
+    runs, times = read(source / f"{dataset}.jsonl"), read_times(source / "time.jsonl")
     for outdated in source.glob(f"{dataset}-*.png"):
         outdated.unlink()
     yield f"## {DATASETS[dataset]}\n"
@@ -276,20 +302,21 @@ def section(dataset: str, source: Path, seeds: int) -> Iterator[str]:
     for (epochs, k), rows in runs.groupby(["epochs", "k"]):
         best = chosen(rows)
         yield f"### {epochs} epochs, {k} negatives\n"
-        yield f"Command: `python benchmarks/emu_claim.py --dataset {dataset} --epochs {epochs} --negatives {k}`.\n"
         if best.empty:
             yield "No run with seed 0 is finished yet.\n"
             continue
         yield missing(best, seeds)
-        yield table(best, rows)
+        yield table(best, rows, times)
         answers = "\n".join(answer(best))
         if answers:
             yield answers + "\n"
         scaled = draw_dimensions(best)
         figures = ({} if scaled is None else {"dimensions": scaled}) | {"arms": draw_arms(best)}
         for model in (model for model in MODELS if model in set(best["model"])):
-            for x in ("epoch", "seconds"):
-                figures[f"{x}-{model}"] = draw_curves(best[best["model"] == model], x)
+            own = best[best["model"] == model]
+            figures[f"epoch-{model}"] = draw_curves(own)
+            if (model, "ce", own["dim"].min()) in times.index:
+                figures[f"time-{model}"] = draw_curves(own, times)
         for name, figure in figures.items():
             path = source / f"{dataset}-{epochs}-{k}-{name}.png"
             save_png(figure, path)
@@ -305,7 +332,7 @@ def caption(name: str) -> str:
         "dimensions": "Test MRR against the dimension",
         "arms": "Test MRR of all arms",
         "epoch": f"Validation MRR against epochs, {MODELS.get(model, '')},",
-        "seconds": f"Validation MRR against seconds of training, {MODELS.get(model, '')},",
+        "time": f"Validation MRR against time, {MODELS.get(model, '')},",
     }
     return texts[kind]
 

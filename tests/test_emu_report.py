@@ -60,6 +60,15 @@ def page(report: ModuleType, folder: Path, lines: list[dict[str, Any]], rest: st
     return (folder / "emu.md").read_text()
 
 
+def times(folder: Path) -> Path:
+    """Three rounds of three arms: EMU takes 1.5 times the cross-entropy, and that with 500 dimensions 4 times."""
+    path = folder / "time.jsonl"
+    seconds = {("ce", 100): (2.0, 9.0, 1.0), ("emu", 100): (3.0, 1.0, 9.0), ("ce", 500): (8.0, 8.0, 9.0)}
+    lines = [dict(model="distmult", arm=arm, dim=dim, cpu=x) for (arm, dim), each in seconds.items() for x in each]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    return path
+
+
 def test_nothing_yet(report: ModuleType, tmp_path: Path) -> None:
     assert page(report, tmp_path, []).count("No run is finished yet.") == 2
 
@@ -73,7 +82,7 @@ def test_the_best_setting_on_validation_is_taken(report: ModuleType, tmp_path: P
         line("emu", 1, 0.90, lr=0.3),
     ]
     text = page(report, tmp_path, lines, rest='{"arm": "ce", "se')
-    assert "| DistMult | EMU | 100 | 0.1 (lowest) | 2 | 0.3100 ± 0.0141 | 0.6200 ± 0.0283 | 10, 10 | 20 |  |" in text
+    assert "| DistMult | EMU | 100 | 0.1 (lowest) | 2 | 0.3100 ± 0.0141 | 0.6200 ± 0.0283 | 10, 10 |  |  |" in text
     assert "| DistMult | EMU | 100 | 0.1: 0.2900; 0.3: 0.1000 |" in text
     assert "All arms below have all seeds." in text
 
@@ -104,6 +113,27 @@ def test_differences(report: ModuleType, tmp_path: Path) -> None:
     assert f"**Not finished:** {lacking} seeds." in text
 
 
+def test_pairs(report: ModuleType, tmp_path: Path) -> None:
+    """Arms are compared with each other, with intervals, and not with the cross-entropy alone."""
+    lines = [line("labels_only", seed, 0.20 + 0.05 * seed) for seed in range(2)]
+    lines += [line("emu", 0, 0.21), line("emu", 1, 0.28), line("emu_independent", 0, 0.2)]
+    text = page(report, tmp_path, lines)
+    assert f"- DistMult: EMU less labels only: +0.0200 [{MINUS}0.1071, +0.1471]" in text
+    assert f"- DistMult: EMU, a mask for each pair less EMU: {MINUS}0.0100 (1 seed)" in text
+
+
+def test_times(report: ModuleType, tmp_path: Path) -> None:
+    """Medians of the rounds, as multiples of the cross-entropy with the smallest dimension."""
+    (tmp_path / "emu").mkdir()
+    times(tmp_path / "emu")
+    lines = [line("ce", 0, 0.2), line("ce", 0, 0.4, dim=500), line("emu", 0, 0.5)]
+    text = page(report, tmp_path, lines)
+    assert "| 10 | 1.0 |  |" in text
+    assert "| 10 | 4.0 |  |" in text
+    assert "| 10 | 1.5 | +0.3000 (1 seed) |" in text
+    assert "](emu/wn18rr-10-256-time-distmult.png)" in text
+
+
 def test_settings_are_not_mixed(report: ModuleType, tmp_path: Path) -> None:
     """Runs of another length have a table of their own, and figures which nothing makes any more are gone."""
     source = tmp_path / "emu"
@@ -113,7 +143,7 @@ def test_settings_are_not_mixed(report: ModuleType, tmp_path: Path) -> None:
     assert "No run with seed 0 is finished yet." in text
     assert all(f"### {title}" in text for title in ("10 epochs, 256", "20 epochs, 256", "10 epochs, 64"))
     names = {path.name for path in source.glob("*.png")}
-    kinds = ("arms", "epoch-distmult", "seconds-distmult")
+    kinds = ("arms", "epoch-distmult")
     expected = {f"wn18rr-{setting}-{kind}.png" for setting in ("10-256", "20-256") for kind in kinds}
     assert expected <= names
     assert "wn18rr-3-256-arms.png" not in names
@@ -139,8 +169,7 @@ def test_pictures_show_the_numbers(report: ModuleType, tmp_path: Path) -> None:
     assert report.draw_dimensions(runs[runs["dim"] == 100]) is None
     (panel,) = report.draw_arms(runs).axes
     assert [patch.get_height() for patch in panel.patches] == pytest.approx([0.25, 0.5])
-    # half of the seconds are over at half of the epochs
-    (panel,) = report.draw_curves(runs[runs["arm"] == "emu"], "seconds").axes
-    assert panel.lines[-1].get_xydata().tolist() == [pytest.approx([10, 0.48]), pytest.approx([20, 0.49])]
-    (panel,) = report.draw_curves(runs[runs["arm"] == "emu"], "epoch").axes
+    (panel,) = report.draw_curves(runs[runs["arm"] == "emu"], report.read_times(times(tmp_path))).axes
+    assert panel.lines[-1].get_xydata().tolist() == [pytest.approx([7.5, 0.48]), pytest.approx([15, 0.49])]
+    (panel,) = report.draw_curves(runs[runs["arm"] == "emu"]).axes
     assert panel.lines[-1].get_xydata().tolist() == [pytest.approx([5, 0.48]), pytest.approx([10, 0.49])]

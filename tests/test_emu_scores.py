@@ -375,7 +375,7 @@ def decoded(masks: Masks, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_masks_of_the_sampler(tied: bool) -> None:
-    """The masks of a chunk are the same with ``shared``, others with ``independent``; the parts are as ``tied`` says."""
+    """The masks of a chunk are the same with ``shared``, others with ``independent``; parts are as ``tied`` says."""
     for masks in get_args(Masks):
         real, imaginary = decoded(masks, tied)
         assert torch.equal(real, imaginary) == tied
