@@ -1,5 +1,8 @@
 """The errors of the package; each message names the argument, its value and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "CheckpointError",
     "ConfigurationError",
@@ -7,7 +10,21 @@ __all__ = [
     "DivergenceError",
     "ModelRequiredError",
     "NonFiniteSamplerError",
+    "meant",
 ]
+
+
+def meant(given: Iterable[str], known: Iterable[str]) -> str:
+    """Ask for a message whether names which are not known were misspelt.
+
+    :param given: the names
+    :param known: the names which are known
+
+    :returns: a question with a space before it, or nothing if no known name is spelt like them
+    """
+    known = sorted(known)
+    close = [name for each in given for name in difflib.get_close_matches(str(each).lower(), known, n=1)]
+    return f" Did you mean {' and '.join(close)}?" if close else ""
 
 
 class ConfigurationError(ValueError):

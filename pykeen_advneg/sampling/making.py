@@ -10,7 +10,7 @@ from class_resolver import HintOrType, OptionalKwargs
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.triples import CoreTriplesFactory, TriplesFactory
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, meant
 from .base import ReadsLabels
 
 __all__ = ["check_sampler", "check_size", "in_stock_study", "keywords", "make_sampler"]
@@ -105,9 +105,9 @@ def check_sampler(argument: str, query: HintOrType[NegativeSampler], kwargs: Opt
     try:
         cls = negative_sampler_resolver.lookup(query)
     except (KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"{argument}={query!r} is no sampler; choose one of {sorted(negative_sampler_resolver.options)}."
-        ) from error
+        known = sorted(negative_sampler_resolver.options)
+        hint = meant([query], known) if isinstance(query, str) else ""
+        raise ConfigurationError(f"{argument}={query!r} is no sampler; choose one of {known}.{hint}") from error
     if isinstance(query, NegativeSampler):
         if kwargs:
             raise ConfigurationError(
@@ -115,11 +115,11 @@ def check_sampler(argument: str, query: HintOrType[NegativeSampler], kwargs: Opt
                 f"give the class, or leave the keywords out."
             )
         return cls
-    unknown = set(kwargs or {}) - keywords(cls)
+    unknown = sorted(set(kwargs or {}) - keywords(cls))
     if unknown:
+        known = sorted(keywords(cls) - GIVEN_BY_THE_LOOP)
         raise ConfigurationError(
-            f"{argument}_kwargs has the unknown keywords {sorted(unknown)}; {cls.__name__} has "
-            f"{sorted(keywords(cls) - GIVEN_BY_THE_LOOP)}."
+            f"{argument}_kwargs has the unknown keywords {unknown}; {cls.__name__} has {known}.{meant(unknown, known)}"
         )
     return cls
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 import typer
 
-from pykeen_advneg_libkge.installed import check_libkge
+from pykeen_advneg_libkge.installed import check_libkge, commit_of
 
 __all__ = ["Records", "machine"]
 
@@ -21,10 +20,13 @@ __all__ = ["Records", "machine"]
 def machine() -> dict[str, str]:
     """Say what it runs on."""
     checkout = Path(str(check_libkge().__file__)).parents[1]
-    words = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     packages = {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg", "numpy")}
-    return {"libkge": commit, "python": platform.python_version(), "threads": str(torch.get_num_threads()), **packages}
+    return {
+        "libkge": commit_of(checkout),
+        "python": platform.python_version(),
+        "threads": str(torch.get_num_threads()),
+        **packages,
+    }
 
 
 class Records:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +15,12 @@ import yaml
 
 from pykeen_advneg.errors import ConfigurationError
 
-from .installed import check_libkge
+from .installed import TESTED, check_libkge, commit_of
 
 __all__ = ["app", "main"]
+
+#: what lets torch load the Python objects in LibKGE's checkpoints
+TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 app = typer.Typer(name="advneg-libkge", no_args_is_help=True, add_completion=False)
 
@@ -29,9 +34,14 @@ class VocabularyChoice(str, Enum):
 
 @app.command()
 def check() -> None:
-    """Say whether LibKGE is installed, and not something else of its name."""
-    package = check_libkge()
-    typer.echo(f"LibKGE: {Path(str(package.__file__)).parents[1]}")
+    """Say whether LibKGE is installed, and not something else of its name, and what else matters."""
+    checkout = Path(str(check_libkge().__file__)).parents[1]
+    commit = commit_of(checkout)
+    typer.echo(f"LibKGE: {checkout}")
+    typer.echo(f"commit: {commit}" + ("" if commit == TESTED else f"   # tested with {TESTED}"))
+    typer.echo(f"torch: {version('torch')}   # tested with 2.13")
+    if os.environ.get(TRUST) != "1":
+        typer.echo(f"kge resume, valid, test and dump need: export {TRUST}=1   # for files which you trust")
 
 
 @app.command()

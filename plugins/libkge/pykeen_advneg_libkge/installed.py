@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -9,10 +10,13 @@ from types import ModuleType
 
 from pykeen_advneg.errors import ConfigurationError
 
-__all__ = ["AX", "check_libkge"]
+__all__ = ["AX", "TESTED", "check_libkge", "commit_of"]
 
 #: the version of ax-platform which has what LibKGE imports
 AX = "ax-platform==0.4.3"
+
+#: the commit of LibKGE which all was run with
+TESTED = "9bca31fefbfc41d48fdc03396acd0cf42eee9dc4"
 
 #: what the training job takes from LibKGE, by module
 NEEDED = {
@@ -62,6 +66,20 @@ def check_libkge() -> ModuleType:
         if absent:
             raise ConfigurationError(f"The package 'kge' at {place} is not LibKGE: {name} has no {absent}. {_ADVICE}")
     return package
+
+
+def commit_of(checkout: Path) -> str:
+    """Ask git for the commit of a checkout.
+
+    :param checkout: its folder
+
+    :returns: the commit, or "unknown"
+    """
+    words = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _requirements() -> str:

@@ -18,7 +18,7 @@ from .binding import Binding
 from .installed import check_libkge
 from .losses import HostLoss
 from .modes import in_mode
-from .settings import KEY, Settings, without_effect
+from .settings import KEY, Settings, instead, without_effect
 
 check_libkge()
 
@@ -118,7 +118,7 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
                     f"does not load with the model: evaluate in training, or by eval.type=entity_ranking."
                 )
         self._log_settings()
-        self.config.log(f"Preparing training with the negative sampler {self.settings.sampler.name!r}...")
+        self.config.log(f"Preparing training with {self.settings.sampler.in_words(self.sampler)}...")
         self.num_examples = len(self.triples)
         self.loader = Batches(self.triples, self.batch_size)
 
@@ -126,7 +126,7 @@ class TrainingJobAdvnegNegativeSampling(TrainingJob):  # type: ignore[misc]
         """Say which options cannot have the effect which their names promise."""
         ignored = without_effect(self.config.get, Config().get)
         if ignored:
-            self.config.log(f"{', '.join(ignored)}: no effect in a job of type {KEY}, which has options of its own.")
+            self.config.log(f"Warning: {', '.join(ignored)}: no effect in a job of type {KEY}. {instead(ignored)}")
         epochs = self.config.get("train.max_epochs")
         if not self.is_forward_only and 0 < epochs <= self.settings.pretraining_epochs:
             self.config.log(

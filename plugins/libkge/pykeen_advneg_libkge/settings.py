@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from pykeen_advneg.registry import register
 from pykeen_advneg.sampling.base import NEEDS_MODEL, check_flag, whole_at_least
 from pykeen_advneg.sampling.making import check_sampler, make_sampler
 
-__all__ = ["KEY", "SamplerSettings", "Settings", "without_effect"]
+__all__ = ["KEY", "SamplerSettings", "Settings", "instead", "without_effect"]
 
 #: the key of the options; the job's ``train.type``, which LibKGE's margin ranking wants to hold "negative_sampling"
 KEY = "advneg_negative_sampling"
@@ -30,6 +30,14 @@ OWN_OPTIONS = {
 
 #: what LibKGE has for its own loader of negatives, and this job has not
 WITHOUT_EFFECT = ("train.num_workers", "train.pin_memory", "negative_sampling")
+
+#: what to use instead, by the beginning of names
+INSTEAD = {
+    "negative_sampling.num_samples": f"{KEY}.num_samples, where s + o + 1 scores as many triples as LibKGE's s and o",
+    "negative_sampling.filtering": f"{KEY}.filtered",
+    "negative_sampling.shared": f"{KEY}.sampler_args.chunk_size of the sampler 'shared'",
+    "negative_sampling.sampling_type": f"{KEY}.sampler",
+}
 
 #: the number of negatives which stands for the one which a sampler has if none is given
 ITS_OWN = -1
@@ -70,6 +78,17 @@ class SamplerSettings:
     def description(self) -> dict[str, Any]:
         """What a checkpoint says of the choice, in plain values."""
         return {"name": self.name, "kwargs": _plain(self.kwargs)}
+
+    def in_words(self, sampler: NegativeSampler | None) -> str:
+        """Say for the log what is sampled.
+
+        :param sampler: the sampler, which knows how many negatives it has
+
+        :returns: its name, the number of negatives, and whether known triples are left out
+        """
+        number = getattr(sampler, "num_negs_per_pos", "?")
+        known = "are left out" if self.kwargs.get("filtered") else "may be among them"
+        return f"the negative sampler {self.name!r}, {number} negatives a positive; known triples {known}"
 
     def make(self, triples: CoreTriplesFactory) -> NegativeSampler:
         """Make the sampler.
@@ -148,6 +167,17 @@ def without_effect(get: Callable[[str], Any], default: Callable[[str], Any]) -> 
     :returns: the names of options
     """
     return [name for key in WITHOUT_EFFECT for name in _changed(key, get(key), default(key))]
+
+
+def instead(ignored: Iterable[str]) -> str:
+    """Say which options to use instead of those of LibKGE which have no effect.
+
+    :param ignored: the names of LibKGE's options
+
+    :returns: a sentence
+    """
+    found = [advice for prefix, advice in INSTEAD.items() if any(name.startswith(prefix) for name in ignored)]
+    return f"Use instead: {'; '.join(found)}." if found else "Nothing takes their place."
 
 
 def _changed(key: str, value: Any, default: Any) -> list[str]:

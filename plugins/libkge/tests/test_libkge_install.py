@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg_libkge.__main__ import app
 from pykeen_advneg_libkge.convert import convert
-from pykeen_advneg_libkge.installed import check_libkge
+from pykeen_advneg_libkge.installed import TESTED, check_libkge, commit_of
 
 # which kge
 
@@ -94,3 +94,9 @@ def test_convert_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         convert(tmp_path / "nothing", tmp_path / "data" / "nothing")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine"]
+
+
+def test_the_commit_is_that_of_the_readme(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"git -C ../kge checkout {TESTED}" in readme
+    assert commit_of(tmp_path) == "unknown"

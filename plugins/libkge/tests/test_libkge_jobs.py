@@ -19,11 +19,13 @@ import torch
 import yaml
 from optuna.pruners import ThresholdPruner
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
 from pykeen_advneg.errors import ConfigurationError
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.scoring import Scorer
+from pykeen_advneg_libkge.__main__ import app
 from pykeen_advneg_libkge.checks import MODEL
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import NEEDED, check_libkge
@@ -105,6 +107,16 @@ def weights(job: Any) -> list[torch.Tensor]:
 
 
 # the stand-ins of the other tests
+
+
+def test_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command says which LibKGE there is, and what its checkpoints need."""
+    result = CliRunner().invoke(app, ["check"])
+    assert result.exit_code == 0
+    assert "commit: " in result.output
+    assert "export" not in result.output
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    assert "need: export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1" in CliRunner().invoke(app, ["check"]).output
 
 
 def test_standins_claim_nothing_more() -> None:

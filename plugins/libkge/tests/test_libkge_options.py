@@ -97,7 +97,18 @@ def test_options_without_effect(jobs: Any) -> None:
     job = make_job(jobs)
     job.config.options.update(given)
     job._prepare()
-    assert job.config.messages[0].startswith("train.pin_memory, negative_sampling.num_samples.s: no effect")
+    first, *others = job.config.messages
+    assert first.startswith("Warning: train.pin_memory, negative_sampling.num_samples.s: no effect")
+    assert "Use instead: advneg_negative_sampling.num_samples, where s + o + 1" in first
+    assert "filtered" not in first, "what was not given"
+    assert any("'shared', 1 negatives a positive; known triples may be among them" in message for message in others)
+    assert "known triples are left out" in _said(make_job(jobs, num_samples=7, filtered=True))
+    assert "7 negatives a positive" in _said(make_job(jobs, num_samples=7, filtered=True))
+
+
+def _said(job: Any) -> str:
+    job._prepare()
+    return " ".join(job.config.messages)
 
 
 def test_the_class_of_the_options() -> None:
