@@ -160,6 +160,24 @@ def test_large_scores(label: float, offset: float) -> None:
     assert bool((gradients[:, 1:][~mask] == 0).all())
 
 
+def test_half_precision() -> None:
+    """Many terms are summed up in single precision: what is off is the rounding of the scores alone."""
+    torch.manual_seed(0)
+    scores = torch.randn(4, 513).bfloat16()
+    halves, wholes = (scores.to(dtype).requires_grad_() for dtype in (torch.bfloat16, torch.float64))
+    losses = [soft_cross_entropy(x[:, :1], x[:, 1:], 0.53) for x in (halves, wholes)]
+    torch.testing.assert_close(losses[0], losses[1].float(), rtol=1e-5, atol=0)
+    gradients = [torch.autograd.grad(loss.sum(), x)[0] for loss, x in zip(losses, (halves, wholes), strict=True)]
+    torch.testing.assert_close(gradients[0], gradients[1].bfloat16(), rtol=1e-2, atol=1e-3)
+
+
+def test_no_negatives() -> None:
+    """Without negatives there is nothing to tell apart, with or without a mask."""
+    scores = torch.randn(3, 1)
+    for mask in (None, torch.zeros(3, 0, dtype=torch.bool)):
+        assert emu_loss(scores, scores, 0.53, 0.11, mask).item() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_masked_negatives() -> None:
     """Rows are averaged, each over the negatives which count, as if the others were not there; a row may have none."""
     torch.manual_seed(0)

@@ -20,8 +20,8 @@ def soft_cross_entropy(
     $$- \log \mathrm{softmax}(s)_0 - \beta \sum_{j=1}^n \log \mathrm{softmax}(s)_j
         = (1 + \beta n) \log \sum_{j=0}^n e^{s_j} - s_0 - \beta \sum_{j=1}^n s_j$$
 
-    The labels are not normalised. The gradient by $s_j$ is $(1 + \beta n) \, \mathrm{softmax}(s)_j - y_j$, with the
-    labels $y_0 = 1$ and $y_j = \beta$.
+    The labels are not normalised, and scores of half precision are summed up in single precision. The gradient by $s_j$
+    is $(1 + \beta n) \, \mathrm{softmax}(s)_j - y_j$, with the labels $y_0 = 1$ and $y_j = \beta$.
 
     :param positives: $s_0$, shape: ``(b, 1)``
     :param negatives: $s_j$, shape: ``(b, k)``
@@ -31,6 +31,8 @@ def soft_cross_entropy(
     :returns: shape: ``(b,)``
     """
     apply: Callable[..., FloatTensor] = _SoftCrossEntropy.apply
+    if negatives.dtype in {torch.float16, torch.bfloat16}:
+        positives, negatives = positives.float(), negatives.float()
     return apply(positives, negatives, label, mask)
 
 
