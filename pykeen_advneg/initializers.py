@@ -7,7 +7,7 @@ import math
 from pykeen.typing import FloatTensor
 from pykeen.utils import clamp_norm
 
-__all__ = ["ball_normal_", "factor_normal_", "unit_ball"]
+__all__ = ["ball_normal_", "factor_normal_", "range_uniform_", "unit_ball"]
 
 
 def unit_ball(x: FloatTensor) -> FloatTensor:
@@ -48,3 +48,16 @@ def factor_normal_(x: FloatTensor, sigma: float = 0.2) -> FloatTensor:
     :returns: the same tensor
     """
     return x.normal_(mean=0.0, std=(sigma**2 / x.shape[1]) ** (1 / 6))
+
+
+def range_uniform_(x: FloatTensor, scale: float = 26.0) -> FloatTensor:
+    r"""Draw uniformly from $[-s / d, s / d]$, which is how the authors of RotatE and of EMU start embeddings.
+
+    Theirs is $s = \gamma + 2$ with the margin $\gamma = 24$ of distances.
+
+    :param x: shape: ``(n, d)``, or ``(n, d, 2)`` for the two parts of complex values; filled in place
+    :param scale: $s$
+
+    :returns: the same tensor
+    """
+    return x.uniform_(-scale / x.shape[1], scale / x.shape[1])

@@ -171,13 +171,14 @@ def test_number_of_triples(dataset: str, needs_data: Any) -> None:
 
 @pytest.mark.parametrize("name", EMU)
 def test_settings_of_emu(name: str) -> None:
-    """The numbers of the authors' commands, and PyKEEN's parts which would change them."""
+    """The numbers of the authors' commands but for the learning rate, and PyKEEN's parts which would change them."""
     pipeline = read(name)["pipeline"]
     assert pipeline["dataset"] == "fb15k237"
     assert pipeline["model"] == name.split("_")[1]
     assert pipeline["model_kwargs"]["embedding_dim"] == 100
     assert pipeline["model_kwargs"]["regularizer"] is None
-    assert (pipeline["optimizer"], pipeline["optimizer_kwargs"]) == ("sparseadagrad", {"lr": 0.1})
+    assert (pipeline["optimizer"], pipeline["optimizer_kwargs"]) == ("sparseadagrad", {"lr": 0.3})
+    assert pipeline["model_kwargs"]["entity_initializer"] == "range_uniform_"
     assert pipeline["training_kwargs"]["batch_size"] == 1000
     sampler = pipeline["negative_sampler_kwargs"]
     expected = dict(num_negs_per_pos=256, mutation_rate=0.39, negative_label=0.53, ce_weight=0.11)

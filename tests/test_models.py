@@ -14,9 +14,10 @@ from pykeen.nn.modules import TransDInteraction, interaction_resolver
 from pykeen.nn.representation import Embedding, constrainer_resolver
 from pykeen.triples import KGInfo
 from pykeen.utils import project_entity
+from scipy.stats import kstest
 
 import pykeen_advneg  # noqa: F401  # registers
-from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
+from pykeen_advneg.initializers import ball_normal_, factor_normal_, range_uniform_, unit_ball
 from pykeen_advneg.models import KBGANTransD, UnclampedTransDInteraction
 from pykeen_advneg.negatives import Negatives
 from pykeen_advneg.scoring import Scorer
@@ -175,6 +176,16 @@ def test_factor_normal_(shape: tuple[int, ...], std: float) -> None:
     assert x.mean().item() == pytest.approx(0, abs=0.005)
 
 
+@pytest.mark.parametrize("shape", [(5_000, 100), (5_000, 50, 2)])
+def test_range_uniform(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.empty(shape)
+    assert range_uniform_(x) is x
+    bound = 26 / shape[1]
+    assert kstest(x.flatten()[:10_000], "uniform", (-bound, 2 * bound)).pvalue > 1e-3
+    assert float(range_uniform_(x, scale=1.0).abs().max()) == pytest.approx(1 / shape[1], rel=1e-3)
+
+
 def test_factor_normal_keeps_the_score_small() -> None:
     """The sum of products of three such factors has the scale that was asked for."""
     h, r, t = (factor_normal_(torch.zeros(20_000, 30), sigma=0.5) for _ in range(3))
@@ -201,6 +212,7 @@ def test_by_name() -> None:
     assert interaction_resolver.lookup("UnclampedTransD") is UnclampedTransDInteraction
     assert initializer_resolver.lookup("ball_normal_") is ball_normal_
     assert initializer_resolver.lookup("factor_normal_") is factor_normal_
+    assert initializer_resolver.lookup("range_uniform_") is range_uniform_
     assert constrainer_resolver.lookup("unit_ball") is unit_ball
     embedding = Embedding(max_id=3, shape=4, initializer="ball_normal_", constrainer="unit_ball")
     embedding.reset_parameters()
