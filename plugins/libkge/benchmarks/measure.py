@@ -181,6 +181,7 @@ def published(
     epochs: int = 3,
     seeds: int = 1,
     model: Annotated[list[str] | None, typer.Option(help="Only these models.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--arm", help="Only these arms.")] = None,
 ) -> None:
     """Train by LibKGE's published configurations for negative sampling, with its own negatives and with others."""
     torch.set_num_threads(1)
@@ -188,6 +189,8 @@ def published(
     settings = dict(epochs=epochs)
     cases = [(seed, name, arm) for seed in range(seeds) for name in model or MODELS for arm in arms_of_published(name)]
     for seed, name, arm in cases:
+        if only and arm not in only:
+            continue
         own = arms_of_published(name)[arm]
         key = dict(dataset=dataset, model=name, loss="kl", arm=arm, options=own, seed=seed, settings=settings)
         options = {
