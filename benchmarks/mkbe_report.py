@@ -1,4 +1,4 @@
-"""Write ``docs/results/mkbe.md`` from the result files of ``mkbe_movielens.py``, ``mkbe_numeric.py``, ``mkbe_cost.py``.
+"""Write ``docs/results/mkbe.md`` from the result files of ``benchmarks/mkbe_*.py``.
 
 It works on what is finished so far, and says what is missing. A file ``docs/results/mkbe_reading.md`` is included if it
 is there: our reading of the numbers, written by hand.
@@ -188,6 +188,45 @@ def numeric(runs: pd.DataFrame) -> str:
     return text
 
 
+def samplers(runs: pd.DataFrame) -> str:
+    """Report the samplers on the graph with numbers, each at the learning rate which is best on validation."""
+    if runs.empty:
+        return ""
+    text = "\n## Samplers on FB15k-237 with numbers\n\n"
+    for (epochs, dim), group in runs.groupby(["epochs", "dim"]):
+        tuned = group[group["seed"] == 0].sort_values("validation_mrr", ascending=False).drop_duplicates("arm")
+        best = group.merge(tuned[["arm", "lr"]], on=["arm", "lr"])
+        text += (
+            f"DistMult, {dim} dimensions, {epochs} epochs; the best of the learning rates by validation, seed 0:\n\n"
+        )
+        rows = []
+        for arm, own in best.groupby("arm", sort=False):
+            rates = sorted(group.loc[(group["arm"] == arm) & (group["seed"] == 0), "lr"])
+            k = own["settings"].iloc[0]["negative_sampler_kwargs"]["num_negs_per_pos"]
+            cells = [spread(own[key]) for key in ("mrr", "hits_at_10", "value_mrr")]
+            rate = f"{own['lr'].iloc[0]:g} of {', '.join(f'{rate:g}' for rate in rates)}"
+            rows.append([f"`{arm}`", str(k), rate, str(len(own)), *cells])
+        header = ["sampler", "negatives", "learning rate", "seeds", "MRR of links", "H@10 of links", "MRR of numbers"]
+        text += table(rows, header) + "\n"
+    return text
+
+
+def texts(runs: pd.DataFrame) -> str:
+    """Report how near written texts are to those which were held out."""
+    if runs.empty:
+        return ""
+    text = "\n## Descriptions of FB15k-237, written from embeddings\n\n"
+    for (epochs, size, words), group in runs.groupby(["decoder_epochs", "size", "words"]):
+        text += f"{epochs} epochs of the decoder, {size} wide, the first {words} words, "
+        text += f"{group['count'].iloc[0]} held-out entities:\n\n"
+        rows = [
+            [arm, str(len(own)), *(spread(own[key]) for key in ("bleu", "rouge_l", "different"))]
+            for arm, own in group.groupby("arm", sort=False)
+        ]
+        text += table(rows, ["", "seeds", "BLEU", "ROUGE-L", "share of different texts"]) + "\n"
+    return text
+
+
 def cost(runs: pd.DataFrame) -> str:
     """Report what attributes cost."""
     text = "\n## What attributes cost\n\n"
@@ -210,7 +249,8 @@ def main(
     text = HEAD + ("\n" + reading.read_text() if reading.is_file() else "")
     ratings = read(folder / "movielens.jsonl")
     text += movielens(ratings) + over_folds(ratings) + tuning(read(folder / "tuning.jsonl")) + "\n"
-    text += numeric(read(folder / "numeric.jsonl"))
+    text += numeric(read(folder / "numeric.jsonl")) + samplers(read(folder / "samplers.jsonl"))
+    text += texts(read(folder / "texts.jsonl"))
     text += cost(read(folder / "cost.jsonl"))
     out.write_text(text)
 

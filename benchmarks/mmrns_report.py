@@ -1,6 +1,6 @@
 """Write ``docs/results/mmrns.md`` from the result files of ``benchmarks/mmrns_claim.py`` and ``mmrns_speed.py``.
 
-It works on what is finished so far. A file ``docs/results/mmrns/reading.txt`` is included if it is there: our reading
+It works on what is finished so far. A file ``docs/results/mmrns_reading.md`` is included if it is there: our reading
 of the numbers, written by hand.
 
 usage: python benchmarks/mmrns_report.py
@@ -102,7 +102,7 @@ def speed(path: Path) -> str:
 def main(folder: Annotated[Path, typer.Option(help="folder of the result files")] = Path("docs/results/mmrns")) -> None:
     """Write the page."""
     parts = [INTRODUCTION]
-    reading = folder / "reading.txt"
+    reading = folder.with_name("mmrns_reading.md")
     if reading.is_file():
         parts.append("\n" + reading.read_text(encoding="utf-8"))
     for name, title in TITLES.items():

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 #: the options of mkbe_movielens
 DEFAULTS: dict[str, Any] = {
@@ -139,3 +140,61 @@ def test_tuning() -> None:
     text = module.tuning(pd.DataFrame(lines))
     assert "| 8 | 0.1 | 0.01 | 0.1000 | **0.3000** |" in text
     assert "| 16 | 0.1 | 0.01 | **0.2000** |  |" in text
+
+
+def test_samplers_are_chosen_by_validation() -> None:
+    """The learning rate is the best on validation with the first seed, whatever the test result."""
+    module = load("mkbe_report")
+    common = {"epochs": 2, "dim": 8, "settings": {"negative_sampler_kwargs": {"num_negs_per_pos": 4}}}
+    values = {"hits_at_10": 0.5, "value_mrr": 0.25}
+    runs = [
+        {**common, **values, "arm": "emu", "seed": seed, "lr": lr, "validation_mrr": valid, "mrr": mrr}
+        for seed, lr, valid, mrr in ((0, 0.1, 0.3, 0.2), (0, 0.3, 0.2, 0.9), (1, 0.1, 0.1, 0.4))
+    ]
+    assert "| `emu` | 4 | 0.1 of 0.1, 0.3 | 2 | 0.3000 ± 0.1414 | 0.5000 ± 0.0000 |" in module.samplers(
+        pd.DataFrame(runs)
+    )
+    assert module.samplers(pd.DataFrame()) == ""
+
+
+def test_texts() -> None:
+    module = load("mkbe_report")
+    common = {"decoder_epochs": 2, "size": 8, "words": 5, "count": 7, "different": 0.5}
+    lines = [{**common, "arm": "decoder", "bleu": x, "rouge_l": 2 * x} for x in (0.1, 0.2)]
+    assert "| decoder | 2 | 0.1500 ± 0.0707 | 0.3000 ± 0.1414 | 0.5000 ± 0.0000 |" in module.texts(pd.DataFrame(lines))
+
+
+def test_samplers_are_tuned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rate with the first seed, then the best with the others; what is there is not run again."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = load("mkbe_samplers")
+    with mock.patch.object(module, "run", side_effect=lambda arm, seed, lr, *_: {"validation_mrr": lr}) as run:
+        for _ in range(2):
+            module.main(tmp_path, arm=["emu", "kbgan"], rates=[0.1, 0.3], seeds=3, epochs=2, dim=8)
+    assert [call.args[:3] for call in run.call_args_list] == [
+        (arm, seed, lr) for arm in ("emu", "kbgan") for seed, lr in ((0, 0.1), (0, 0.3), (1, 0.3), (2, 0.3))
+    ]
+
+
+def test_held_out_texts_are_not_known(tmp_path: Path) -> None:
+    """The neighbour is the nearest of the others, and a decoder is trained without what is held out."""
+    module = load("mkbe_texts")
+    known, new = torch.eye(4), torch.tensor([[0.1, 0.0, 3.0, 0.0], [2.0, 0.1, 0.0, 0.0]])
+    found = module.writers(known, ["a", "b", "c", "d"], new, seed=0, epochs=1, size=4)
+    assert found["neighbour"]() == ["c", "a"]
+    assert set(found["chance"]()) <= {"a", "b", "c", "d"}
+    assert [len(found[arm]()) for arm in ("decoder", "unconditional")] == [2, 2]
+    texts = tmp_path / "texts.tsv"
+    texts.write_text("".join(f"{i}\tname\ttext {i} is long\n" for i in range(20)))
+    embedded = torch.randn(20, 4), 0.3, {str(i): i for i in range(20)}
+    with (
+        mock.patch.object(module, "embed", return_value=embedded),
+        mock.patch.object(module, "writers", wraps=module.writers) as writers,
+    ):
+        lines = module.run(0, texts, epochs=1, decoder_epochs=1, size=4, words=2)
+    _, trained, new, *_ = writers.call_args.args
+    assert (len(trained), len(new)) == (18, 2)
+    true = [pair[0] for pair in lines[0]["examples"]]
+    assert not set(true) & set(trained)
+    assert all(text.split()[0] == "text" and len(text.split()) == 2 for text in true), "cut"
+    assert {line["arm"] for line in lines} == {"decoder", "unconditional", "neighbour", "chance"}
