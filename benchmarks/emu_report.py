@@ -77,8 +77,9 @@ out, as PyKEEN does. Dimensions of ComplEx and RotatE are complex numbers. PyKEE
 components, where the authors' has the sum of moduli. Embeddings start uniform within 26 / dimension, as theirs; there
 is no second phase with Adam. The L3 regulariser is a mean over the rows of a batch, where theirs is a sum over tables.
 
-Time is that of a step beside a step of the cross-entropy with 100 dimensions: processor time on one thread, all arms in
-turns in one process (`python benchmarks/emu_time.py`, [time.jsonl](emu/time.jsonl)).
+Time is that of a step on FB15k-237 beside a step of the cross-entropy with 100 dimensions, which stands for WN18RR as
+well: processor time on one thread, all arms in turns in one process (`python benchmarks/emu_time.py`,
+[time.jsonl](emu/time.jsonl)).
 
 The result files, one JSON line a run, tuning included, are beside this page in `emu/`. Each run is one of
 `python benchmarks/emu_claim.py --dataset D --models M --arms A --dims N --epochs E --rates R`, with the learning rates
@@ -94,9 +95,14 @@ def read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=sorted({*keys}.union(*lines))).drop_duplicates(keys, keep="last")
 
 
-def read_times(path: Path) -> pd.Series[float]:
-    """Read the median time of a step of each model, arm and dimension, as a multiple of that of the cross-entropy."""
+def read_times(path: Path, k: int) -> pd.Series[float]:
+    """Read the median time of a step of each model, arm and dimension, as a multiple of that of the cross-entropy.
+
+    :param path: the file
+    :param k: the number of negatives; times of others are left out
+    """
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = [line for line in lines if line["k"] == k]
     times = pd.DataFrame(lines, columns=["model", "arm", "dim", "cpu"]).groupby(["model", "arm", "dim"])["cpu"].median()
     units = times.xs("ce", level="arm").groupby("model").head(1).droplevel("dim") if len(times) else times
     return times / times.index.get_level_values("model").map(units)
@@ -293,14 +299,14 @@ def draw_curves(runs: pd.DataFrame, times: pd.Series[float] | None = None) -> Fi
 
 def section(dataset: str, source: Path, seeds: int) -> Iterator[str]:
     """Write what there is on a data set, and draw its figures."""
-    runs, times = read(source / f"{dataset}.jsonl"), read_times(source / "time.jsonl")
+    runs = read(source / f"{dataset}.jsonl")
     for outdated in source.glob(f"{dataset}-*.png"):
         outdated.unlink()
     yield f"## {DATASETS[dataset]}\n"
     if runs.empty:
         yield "No run is finished yet.\n"
     for (epochs, k), rows in runs.groupby(["epochs", "k"]):
-        best = chosen(rows)
+        best, times = chosen(rows), read_times(source / "time.jsonl", k)
         yield f"### {epochs} epochs, {k} negatives\n"
         if best.empty:
             yield "No run with seed 0 is finished yet.\n"

@@ -1,7 +1,7 @@
 """How long a step of each arm of ``emu_claim.py`` takes beside one of the cross-entropy, in turns in one process.
 
 Processor time of a batch of FB15k-237, the mean of a few, on one thread; one JSON line for each arm, dimension and
-round is appended to ``OUT/time.jsonl``, in which all of a model comes from one process.
+round goes to ``OUT/time.jsonl``, in which all of a model comes from one process: what was there of it is replaced.
 
 usage: python benchmarks/emu_time.py --models distmult,complex
 """
@@ -78,18 +78,21 @@ def main(
     order = torch.randperm(len(training.mapped_triples), generator=torch.Generator().manual_seed(0))
     factory = training.clone_and_exchange_triples(training.mapped_triples[order[: 1000 * batches]])
     file = out / "time.jsonl"
+    out.mkdir(parents=True, exist_ok=True)
     for model in models.split(","):
         timed = [(arm, dim) for arm in arms.split(",")] + [("ce", large)]
         trainers = {key: trainer(factory, model, key[0], key[1], negatives) for key in timed}
         for epoch in trainers.values():
             epoch()  # to warm up
+        known = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        lines = [line for line in known if json.loads(line)["model"] != model]
+        stamp = dict(dataset="fb15k237", k=negatives, finished=date.today().isoformat(), torch=torch.__version__)
         for number in range(rounds):
             for (arm, size), epoch in trainers.items():
-                line = dict(model=model, arm=arm, dim=size, round=number, cpu=epoch())
-                line |= dict(k=negatives, finished=date.today().isoformat(), torch=torch.__version__)
-                with file.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(line) + "\n")
+                line = dict(model=model, arm=arm, dim=size, round=number, cpu=epoch(), **stamp)
+                lines.append(json.dumps(line))
                 print(line, flush=True)
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

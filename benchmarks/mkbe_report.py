@@ -193,16 +193,20 @@ def samplers(runs: pd.DataFrame) -> str:
     if runs.empty:
         return ""
     text = "\n## Samplers on FB15k-237 with numbers\n\n"
+    # runs with other settings of an arm are other arms
+    runs = runs.assign(settings=runs["settings"].map(json.dumps))
+    keys = ["arm", "settings"]
     for (epochs, dim), group in runs.groupby(["epochs", "dim"]):
-        tuned = group[group["seed"] == 0].sort_values("validation_mrr", ascending=False).drop_duplicates("arm")
-        best = group.merge(tuned[["arm", "lr"]], on=["arm", "lr"])
+        tuned = group[group["seed"] == 0].sort_values("validation_mrr", ascending=False).drop_duplicates(keys)
+        best = group.merge(tuned[[*keys, "lr"]], on=[*keys, "lr"])
         text += (
             f"DistMult, {dim} dimensions, {epochs} epochs; the best of the learning rates by validation, seed 0:\n\n"
         )
         rows = []
-        for arm, own in best.groupby("arm", sort=False):
-            rates = sorted(group.loc[(group["arm"] == arm) & (group["seed"] == 0), "lr"])
-            k = own["settings"].iloc[0]["negative_sampler_kwargs"]["num_negs_per_pos"]
+        for (arm, settings), own in best.groupby(keys, sort=False):
+            alike = (group["arm"] == arm) & (group["settings"] == settings)
+            rates = sorted(group.loc[alike & (group["seed"] == 0), "lr"])
+            k = json.loads(settings)["negative_sampler_kwargs"]["num_negs_per_pos"]
             cells = [spread(own[key]) for key in ("mrr", "hits_at_10", "value_mrr")]
             rate = f"{own['lr'].iloc[0]:g} of {', '.join(f'{rate:g}' for rate in rates)}"
             rows.append([f"`{arm}`", str(k), rate, str(len(own)), *cells])

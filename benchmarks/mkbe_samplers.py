@@ -1,9 +1,11 @@
 """Which negatives suit a graph with numbers? MKBE on FB15k-237 with the numbers of its entities.
 
 Arms: ``uniform`` (the sampler ``shared``), ``attributetyped`` (a value of the same attribute, an entity which some
-triple of the relation has), ``kbgan`` and ``emu``. Model, epochs and batches are the same; each arm has its own
-learning rate, the best of a grid by validation MRR of links with seed 0, and then other seeds. Links are ranked among
-entities (filtered, both sides), values among the values of their attribute (mean of the MRR over the attributes).
+triple of the relation has), ``kbgan`` and ``emu``. Model, epochs and batches are the same, scores are not: 256
+negatives a positive for ``uniform``, each scored twice for ``emu``, 32 for ``attributetyped``, 32 of 256 candidates
+for ``kbgan``. Each arm has its own learning rate, the best of a grid by validation MRR of links with seed 0, and then
+other seeds. Links are ranked among entities (filtered, both sides), values among the values of their attribute (mean
+of the MRR over the attributes).
 
 One JSON line a run is appended to ``OUT/samplers.jsonl``; what stands there is not run again.
 

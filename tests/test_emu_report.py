@@ -64,7 +64,9 @@ def times(folder: Path) -> Path:
     """Three rounds of three arms: EMU takes 1.5 times the cross-entropy, and that with 500 dimensions 4 times."""
     path = folder / "time.jsonl"
     seconds = {("ce", 100): (2.0, 9.0, 1.0), ("emu", 100): (3.0, 1.0, 9.0), ("ce", 500): (8.0, 8.0, 9.0)}
-    lines = [dict(model="distmult", arm=arm, dim=dim, cpu=x) for (arm, dim), each in seconds.items() for x in each]
+    lines = [
+        dict(model="distmult", arm=arm, dim=dim, k=256, cpu=x) for (arm, dim), each in seconds.items() for x in each
+    ]
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
     return path
 
@@ -132,6 +134,7 @@ def test_times(report: ModuleType, tmp_path: Path) -> None:
     assert "| 10 | 4.0 |  |" in text
     assert "| 10 | 1.5 | +0.3000 (1 seed) |" in text
     assert "](emu/wn18rr-10-256-time-distmult.png)" in text
+    assert report.read_times(tmp_path / "emu" / "time.jsonl", 64).empty
 
 
 def test_settings_are_not_mixed(report: ModuleType, tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_pictures_show_the_numbers(report: ModuleType, tmp_path: Path) -> None:
     assert report.draw_dimensions(runs[runs["dim"] == 100]) is None
     (panel,) = report.draw_arms(runs).axes
     assert [patch.get_height() for patch in panel.patches] == pytest.approx([0.25, 0.5])
-    (panel,) = report.draw_curves(runs[runs["arm"] == "emu"], report.read_times(times(tmp_path))).axes
+    (panel,) = report.draw_curves(runs[runs["arm"] == "emu"], report.read_times(times(tmp_path), 256)).axes
     assert panel.lines[-1].get_xydata().tolist() == [pytest.approx([7.5, 0.48]), pytest.approx([15, 0.49])]
     (panel,) = report.draw_curves(runs[runs["arm"] == "emu"]).axes
     assert panel.lines[-1].get_xydata().tolist() == [pytest.approx([5, 0.48]), pytest.approx([10, 0.49])]

@@ -352,6 +352,7 @@ def decoded(masks: Masks, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
     :returns: real and imaginary parts, shape: ``(b, k, d)``
     """
+    torch.manual_seed(0)
     d, b, k = 8, 6, 5
     triples = CoreTriplesFactory(torch.tensor([[0, 0, 1], [1, 0, 2]]), num_entities=3, num_relations=1)
     model = ComplEx(triples_factory=triples, embedding_dim=d).double()

@@ -19,7 +19,7 @@ from jobs import METRIC, TYPE, embeddings
 from pykeen_advneg_libkge.convert import convert
 from pykeen_advneg_libkge.installed import check_libkge
 
-__all__ = ["killed_and_whole"]
+__all__ = ["killed_and_whole", "options_of"]
 
 #: how long a job may take to its first checkpoint, in seconds
 PATIENCE = 3600

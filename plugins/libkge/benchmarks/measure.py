@@ -19,7 +19,7 @@ import typer
 from arms import arms_of_overhead, arms_of_training, scored
 from curves import FRAMEWORKS, TASKS
 from jobs import METRIC, embeddings, libkge_job, part_of_training
-from killed import killed_and_whole
+from killed import killed_and_whole, options_of
 from published import arms_of_published, options_of_published
 from records import Records
 
@@ -186,12 +186,12 @@ def published(
     """Train by LibKGE's published configurations for negative sampling, with its own negatives and with others."""
     torch.set_num_threads(1)
     records = Records(into)
-    settings = dict(epochs=epochs)
     cases = [(seed, name, arm) for seed in range(seeds) for name in model or MODELS for arm in arms_of_published(name)]
     for seed, name, arm in cases:
         if only and arm not in only:
             continue
         own = arms_of_published(name)[arm]
+        settings = dict(epochs=epochs, published=options_of_published(name))
         key = dict(dataset=dataset, model=name, loss="kl", arm=arm, options=own, seed=seed, settings=settings)
         options = {
             **options_of_published(name),
@@ -232,6 +232,7 @@ def killed(
     for task in TASKS:
         for model in MODELS:
             key = dict(dataset=dataset, model=model, task=task, settings=settings)
+            key["options"] = options_of(dataset, model, task, settings)
             if not records.has(key):
                 with tempfile.TemporaryDirectory() as folder:
                     records.add(**key, **killed_and_whole(Path(folder), dataset, model, task, settings))

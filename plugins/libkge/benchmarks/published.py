@@ -71,6 +71,7 @@ def arms_of_published(model: str) -> dict[str, dict[str, Any]]:
     k = scored(own) - 1
     return {
         OWN: own,
+        f"{OWN}, shared": {**own, "negative_sampling.implementation": "batch", "negative_sampling.shared": True},
         "shared": plugin("shared", k, chunk_size=64),
         "emu, own loss": plugin("emu", k // 2, base_kwargs={"chunk_size": 64}),
         "kbgan": plugin("kbgan", 16, num_candidates=64, chunk_size=64),

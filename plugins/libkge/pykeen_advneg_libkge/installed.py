@@ -73,13 +73,14 @@ def commit_of(checkout: Path) -> str:
 
     :param checkout: its folder
 
-    :returns: the commit, or "unknown"
+    :returns: the commit, or "unknown", also if the folder is only a part of another checkout
     """
-    words = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    words = ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return found[1] if Path(found[0]).resolve() == checkout.resolve() else "unknown"
 
 
 def _requirements() -> str:

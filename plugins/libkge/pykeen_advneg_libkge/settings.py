@@ -33,7 +33,7 @@ WITHOUT_EFFECT = ("train.num_workers", "train.pin_memory", "negative_sampling")
 
 #: what to use instead, by the beginning of names
 INSTEAD = {
-    "negative_sampling.num_samples": f"{KEY}.num_samples, where s + o + 1 scores as many triples as LibKGE's s and o",
+    "negative_sampling.num_samples": f"{KEY}.num_samples (s + o + 1 for as many scores, half of it for emu)",
     "negative_sampling.filtering": f"{KEY}.filtered",
     "negative_sampling.shared": f"{KEY}.sampler_args.chunk_size of the sampler 'shared'",
     "negative_sampling.sampling_type": f"{KEY}.sampler",
@@ -84,11 +84,11 @@ class SamplerSettings:
 
         :param sampler: the sampler, which knows how many negatives it has
 
-        :returns: its name, the number of negatives, and whether known triples are left out
+        :returns: its name, the number of negatives with ids, and whether known triples are left out
         """
         number = getattr(sampler, "num_negs_per_pos", "?")
         known = "are left out" if self.kwargs.get("filtered") else "may be among them"
-        return f"the negative sampler {self.name!r}, {number} negatives a positive; known triples {known}"
+        return f"the negative sampler {self.name!r}, {number} entities drawn for each positive; known triples {known}"
 
     def make(self, triples: CoreTriplesFactory) -> NegativeSampler:
         """Make the sampler.

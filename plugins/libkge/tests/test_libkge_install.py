@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,3 +101,14 @@ def test_the_commit_is_that_of_the_readme(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     assert f"git -C ../kge checkout {TESTED}" in readme
     assert commit_of(tmp_path) == "unknown"
+
+
+def test_the_commit_of_another_checkout(tmp_path: Path) -> None:
+    """A folder in a checkout of something else has no commit of its own."""
+    inside = tmp_path / "site-packages"
+    inside.mkdir()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    assert len(commit_of(tmp_path)) == 40
+    assert commit_of(inside) == "unknown"
