@@ -81,9 +81,10 @@ Time is that of a step on FB15k-237 beside a step of the cross-entropy with 100 
 well: processor time on one thread, all arms in turns in one process (`python benchmarks/emu_time.py`,
 [time.jsonl](emu/time.jsonl)).
 
-The result files, one JSON line a run, tuning included, are beside this page in `emu/`. Each run is one of
-`python benchmarks/emu_claim.py --dataset D --models M --arms A --dims N --epochs E --rates R`, with the learning rates
-which the tables of tuning list; what a file has is not run again. `python benchmarks/emu_report.py` writes the page.
+The result files, one JSON line a run, tuning included, are beside this page in `emu/`. They are made by lines as
+`python benchmarks/emu_claim.py --dataset fb15k237 --models distmult --arms emu --dims 100 --epochs 15 --rates 0.1,0.3`,
+with the learning rates which the tables of tuning list; what a file has is not run again.
+`python benchmarks/emu_report.py` writes the page.
 """
 
 
