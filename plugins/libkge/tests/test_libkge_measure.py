@@ -43,6 +43,19 @@ def test_published_score_as_many_triples() -> None:
         assert own["negative_sampling.num_samples.p"] == 0, "LibKGE takes -1, as published, for as many as heads"
 
 
+def test_the_published_table_is_in_the_docs() -> None:
+    """Numbers of the page are those of the result file."""
+    import reports
+
+    lines = (RESULTS / "published.jsonl").read_text().splitlines()
+    text = reports.report(RESULTS / "published.jsonl", [json.loads(line) for line in lines])
+    page = (RESULTS.parents[1] / "libkge.md").read_text(encoding="utf-8").replace("| .", "| 0.")
+    rows = [row.split(" | ") for row in text.splitlines() if row.startswith(("| transe", "| complex"))]
+    assert len(rows) == 12
+    for row in rows:
+        assert " | ".join(row[3:]) in page, row
+
+
 def test_reports_of_killed_jobs() -> None:
     import reports
 
