@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -33,11 +32,13 @@ from test_scoring import (
 )
 
 from pykeen_advneg.negatives import Negatives
-from pykeen_advneg.queries import query_form
+from pykeen_advneg.queries import layouts, masks, mixing, query_form
+from pykeen_advneg.queries.masks import Key
+from pykeen_advneg.queries.masks import bernoulli as numbers_of
 from pykeen_advneg.queries.mutated import adds_up
 from pykeen_advneg.sampling import mutation
 from pykeen_advneg.sampling.emu import EMUNegativeSampler, Masks, Variant
-from pykeen_advneg.sampling.mutation import Mutation, bernoulli_weights, beta_weights, mutated_scores
+from pykeen_advneg.sampling.mutation import BernoulliWeights, Mutation, bernoulli_weights, beta_weights, mutated_scores
 from pykeen_advneg.scoring import Scorer
 
 SIDES = (COLUMN_HEAD, COLUMN_TAIL)
@@ -48,6 +49,16 @@ Weights = Callable[[Any], Any]
 def bernoulli(slot: Any) -> Any:
     """The same masks for the same shapes."""
     return bernoulli_weights(slot, 0.4, generator=generator())
+
+
+class Fixed(BernoulliWeights):
+    """The same masks each time."""
+
+    def __call__(self, slot: Any) -> Any:
+        return bernoulli_weights(slot, self.rate, self.tied, generator())
+
+    def key(self, device: torch.device) -> Key:
+        return Key.draw(self.rate, device, generator())
 
 
 def beta(slot: Any) -> Any:
@@ -117,7 +128,7 @@ def test_shared_masks(cls: type[Interaction], kwargs: dict[str, Any], kind: str)
 def test_fast_forms_are_fast(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What adds up is not scored by the interaction: products, and L1 and L2 distances of which none is moved."""
     monkeypatch.setattr(mutation, "_by_interaction", None)
-    rule = Mutation(bernoulli, is_binary=True, is_shared=is_shared)
+    rule = Mutation(Fixed(0.4), is_binary=True, is_shared=is_shared)
     negatives = list(all_negatives(SIDES))
     names = "autosf complex cp distma distmult hole lineare mure pairre quate rescal rotate simple transe transf"
     for name in names.split():
@@ -128,16 +139,31 @@ def test_fast_forms_are_fast(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -
     assert not adds_up(query_form(TransEInteraction(p=1)), is_binary=False)
 
 
-class Recorder:
-    """Draws masks, and keeps them."""
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no compiled loops be found."""
+    for module in (masks, mixing):
+        monkeypatch.setattr(module, "kernels", lambda: None)
 
-    def __init__(self) -> None:
-        self.drawn: list[list[torch.Tensor]] = []
+
+class Recorder(BernoulliWeights):
+    """Draws masks, and keeps what was drawn."""
+
+    drawn: list[list[torch.Tensor]]
+    keys: list[Key]
+
+    def __init__(self, tied: bool = False) -> None:
+        super().__init__(0.4, tied)
+        object.__setattr__(self, "drawn", [])
+        object.__setattr__(self, "keys", [])
 
     def __call__(self, slot: Any) -> Any:
-        weights = bernoulli_weights(slot, 0.4)
+        weights = super().__call__(slot)
         self.drawn.append(several(weights))
         return weights
+
+    def key(self, device: torch.device) -> Key:
+        self.keys.append(super().key(device))
+        return self.keys[-1]
 
     def take(self, size: int) -> list[torch.Tensor]:
         """Give the masks of so many rows, in the order in which they were drawn."""
@@ -146,30 +172,56 @@ class Recorder:
             taken.append(self.drawn.pop(0))
         return [torch.cat(parts) for parts in zip(*taken, strict=True)]
 
+    def masks(self, key: Key, b: int, slot: Any) -> list[torch.Tensor]:
+        """Give the masks of all pairs, one number after the other: a pair, a representation, a component at a time."""
+        parts = [1 if self.tied or not x.is_complex() else 2 for x in several(slot)]
+        sizes = [x[0, 0].numel() * n for x, n in zip(several(slot), parts, strict=True)]
+        k = several(slot)[0].shape[1]
+        split = numbers_of(torch.Size((b, k, sum(sizes))), key, torch.float64).split(sizes, dim=-1)
+        found = []
+        for x, n, numbers in zip(several(slot), parts, split, strict=True):
+            own = numbers.unflatten(-1, (*x.shape[2:], n))
+            found.append(torch.complex(own[..., 0], own[..., -1]) if x.is_complex() else own[..., 0])
+        return found
 
-@pytest.mark.parametrize("name", ["distmult", "complex", "cp", "transe", "transe-l1", "rotate", "mure", "pairre"])
+
+PAIRED = ["distmult", "complex", "cp", "simple", "transe", "transe-l1", "rotate", "mure", "pairre", "quate"]
+
+
+@pytest.mark.parametrize("name", PAIRED)
 @pytest.mark.parametrize("columns", [SIDES, COLUMNS])
-@pytest.mark.parametrize("elements", [1, 2**21])
-def test_independent_masks(name: str, columns: Any, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One mask for each pair: by sums over blocks; drawn in pieces, for all rows of each column."""
-    monkeypatch.setattr(mutation, "ELEMENTS", {"cpu": elements})
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("tied", [True, False])
+def test_independent_masks(
+    name: str, columns: Any, is_compiled: bool, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One mask for each pair: summed up by compiled loops, or a block of pairs at a time."""
+    pytest.importorskip("numba")
+    if not is_compiled:
+        without_numba(monkeypatch)
+        monkeypatch.setattr(layouts, "ELEMENTS", {"cpu": 64})
+    monkeypatch.setattr(mutation, "_by_interaction", None)
     name, _, norm = name.partition("-l")
     model = make_model(make_interaction(interaction_resolver.lookup(name), **({"p": int(norm)} if norm else {})))
     if not is_exact(model.interaction):
         unit_relations(model)
     for negatives in all_negatives(columns):
-        record, b = Recorder(), len(negatives)
+        record, b = Recorder(tied), len(negatives)
         rule = Mutation(record, is_binary=True, is_shared=False)
-        fast = result(model, lambda: mutated_scores(Scorer(model), negatives, rule)[2])  # noqa: B023
         numbers = negatives.column.unique().tolist()
-        is_joint = numbers == list(SIDES) and negatives.column.shape[1] == 1 and Scorer(model).lookups.are_joint
         if COLUMN_RELATION in numbers and COLUMN_RELATION not in query_form(model.interaction).queries:
             continue
-        masks = [record.take(b)] * 2 if is_joint else [record.take(b) for _ in numbers]
-        assert not record.drawn
-        rows = [(negatives.column == column).any(dim=1) for column in numbers]
-        given = iter([[x[chosen] for x in each] for each, chosen in zip(masks, rows, strict=True)])
-        slow = result(model, lambda: twin(model, negatives, lambda _: next(given), is_shared=False))  # noqa: B023
+        fast = result(model, lambda: mutated_scores(Scorer(model), negatives, rule)[2])  # noqa: B023
+        is_joint = numbers == list(SIDES) and negatives.column.shape[1] == 1 and Scorer(model).lookups.are_joint
+        given = iter([(record.keys[0 if is_joint else i], column) for i, column in enumerate(numbers)])
+        assert len(record.keys) == (1 if is_joint else len(numbers))
+
+        def draw(slot: Any) -> list[torch.Tensor]:
+            key, column = next(given)  # noqa: B023
+            rows = (negatives.column == column).any(dim=1)  # noqa: B023
+            return [x[rows] for x in record.masks(key, b, slot)]  # noqa: B023
+
+        slow = result(model, lambda: twin(model, negatives, draw, is_shared=False))  # noqa: B023
         end = None if is_exact(model.interaction) else 1
         check(fast[:end], slow[:end], tolerance=1e-8)
 
@@ -201,7 +253,7 @@ def test_gradients_of_both(name: str, is_shared: bool) -> None:
     """Plain and mutated scores come from the same terms, and their gradients add up."""
     name, _, norm = name.partition("-l")
     model = make_model(make_interaction(interaction_resolver.lookup(name), **({"p": int(norm)} if norm else {})))
-    rule = Mutation(bernoulli, is_binary=True, is_shared=is_shared)
+    rule = Mutation(Fixed(0.4), is_binary=True, is_shared=is_shared)
 
     def gradients(make: Callable[[], torch.Tensor], weights: torch.Tensor) -> list[torch.Tensor]:
         model.zero_grad()
@@ -225,7 +277,7 @@ def test_limits(name: str, is_shared: bool, rate: float) -> None:
     model = make_model(make_interaction(model_resolver.lookup(name)(triples_factory=TRIPLES).interaction.__class__))
     if not is_exact(model.interaction):
         unit_relations(model)
-    rule = Mutation(lambda slot: bernoulli_weights(slot, rate), is_binary=True, is_shared=is_shared)
+    rule = Mutation(BernoulliWeights(rate), is_binary=True, is_shared=is_shared)
     for negatives in all_negatives(SIDES):
         positives, plain, mutated = mutated_scores(Scorer(model), negatives, rule)
         expected = Scorer(model).both(negatives)
@@ -265,7 +317,7 @@ def test_gradients_reach_both(name: str, is_shared: bool) -> None:
     negatives = Negatives(
         torch.tensor([[0, 0, 1], [0, 0, 1]]), torch.tensor([[2]]), torch.tensor([[2], [2]]), chunk_size=2
     )
-    rule = Mutation(lambda slot: bernoulli_weights(slot, 0.5), is_binary=True, is_shared=is_shared)
+    rule = Mutation(BernoulliWeights(0.5), is_binary=True, is_shared=is_shared)
     mutated_scores(Scorer(model), negatives, rule)[2].sum().backward()
     gradient = model.entity_representations[0]._embeddings.weight.grad
     assert gradient[:3].abs().sum(dim=-1).min() > 0
@@ -277,7 +329,7 @@ def test_gradients_reach_both(name: str, is_shared: bool) -> None:
 def test_regularizers_see_a_batch_once(is_shared: bool) -> None:
     model = DistMult(triples_factory=TRIPLES, random_seed=0, regularizer_kwargs=dict(weight=1.0)).train()
     (regularizer,) = (m for m in model.modules() if isinstance(m, Regularizer))
-    rule = Mutation(lambda slot: bernoulli_weights(slot, 0.5), is_binary=True, is_shared=is_shared)
+    rule = Mutation(BernoulliWeights(0.5), is_binary=True, is_shared=is_shared)
     for negatives in all_negatives(SIDES):
         Scorer(model).both(negatives)
         expected = regularizer.pop_regularization_term()
@@ -319,7 +371,7 @@ def test_batch_normalisation(side: int, monkeypatch: pytest.MonkeyPatch) -> None
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
     for rate, is_same in ((1.0, True), (0.5, False)):
-        rule = Mutation(partial(bernoulli_weights, rate=rate), is_binary=True, is_shared=True)
+        rule = Mutation(BernoulliWeights(rate), is_binary=True, is_shared=True)
         for negatives in all_negatives((side,)):
             _, plain, mutated = mutated_scores(Scorer(model), negatives, rule)
             assert torch.allclose(plain, mutated, rtol=1e-4, atol=1e-6) == is_same
@@ -377,9 +429,9 @@ def decoded(masks: Masks, tied: bool) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("tied", [False, True])
 def test_masks_of_the_sampler(tied: bool) -> None:
     """The masks of a chunk are the same with ``shared``, others with ``independent``; parts are as ``tied`` says."""
-    for masks in get_args(Masks):
-        real, imaginary = decoded(masks, tied)
+    for choice in get_args(Masks):
+        real, imaginary = decoded(choice, tied)
         assert torch.equal(real, imaginary) == tied
-        assert torch.equal(real[0], real[1]) == torch.equal(real[0], real[2]) == (masks == "shared")
+        assert torch.equal(real[0], real[1]) == torch.equal(real[0], real[2]) == (choice == "shared")
         assert not torch.equal(real[0], real[3]), "another chunk"
         assert not torch.equal(real[0, 0], real[0, 1]), "another negative"

@@ -70,6 +70,11 @@ class Grouped(Layout):
         return (g, m), (g, n)
 
     @override
+    def ids_of(self, q: FloatTensor, c: FloatTensor) -> LongTensor:
+        ids = torch.arange(c.shape[0] * c.shape[1], device=c.device).view(-1, c.shape[1])
+        return ids.repeat_interleave(q.shape[1], dim=0)
+
+    @override
     def differences(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None) -> Iterator[tuple[Block, FloatTensor]]:
         buffer = Buffer(q)
         for block in blocks((*q.shape[:2], c.shape[1]), elements(q) // q.shape[2]):

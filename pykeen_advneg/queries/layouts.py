@@ -70,6 +70,10 @@ class Layout(ABC):
         """Return where the query and the candidate of some pairs are; the pairs are given as by ``nonzero()``."""
 
     @abstractmethod
+    def ids_of(self, q: FloatTensor, c: FloatTensor) -> LongTensor:
+        """Return the candidates of each query, shape ``(queries, n)``, where both are counted over all groups."""
+
+    @abstractmethod
     def differences(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None) -> Iterator[tuple[Block, FloatTensor]]:
         """Yield $q_i - s_i c_j$ for all pairs, a block at a time, always in the same buffer."""
 

@@ -78,6 +78,10 @@ class Looked(Layout):
         return (row,), (self.ids[row, column],)
 
     @override
+    def ids_of(self, q: FloatTensor, c: FloatTensor) -> LongTensor:
+        return self.ids
+
+    @override
     def differences(self, q: FloatTensor, c: FloatTensor, s: FloatTensor | None) -> Iterator[tuple[Block, FloatTensor]]:
         buffer = Buffer(q)
         d = q.shape[1]

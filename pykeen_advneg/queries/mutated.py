@@ -7,10 +7,12 @@ it is
 $$\sum_l w_{ijl} \, g(q_{il}, c_{jl}) + \sum_l (1 - w_{ijl}) \, g(q_{il}, t_{il})$$
 
 If the weights belong to candidates, $w_{ij} = w_j$, both sums are products of matrices, unless $g$ is an absolute
-value. Else the terms of a block of pairs are computed at a time.
+value. Else the terms of each pair are summed up.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from pykeen.typing import FloatTensor
@@ -19,9 +21,17 @@ from .comparisons import Distance, Product
 from .form import Encoded, QueryForm
 from .kernels import products, safe_root, squared_euclidean
 from .layouts import Layout
-from .mixing import Mixing, mixed_products, mixed_sums
+from .masks import PairMasks
+from .mixing import ABSOLUTE, SQUARE, Mixing, mixed_products, mixed_sums
 
-__all__ = ["adds_up", "mix", "plain_and_mixed"]
+__all__ = ["EncodedMasks", "adds_up", "mix", "plain_and_mixed"]
+
+
+class EncodedMasks(NamedTuple):
+    """The weights of pairs, as :class:`Encoded` has those of candidates."""
+
+    vector: PairMasks
+    bias: PairMasks | None
 
 
 def mix(negatives: FloatTensor, positives: FloatTensor, weights: FloatTensor) -> FloatTensor:
@@ -58,9 +68,8 @@ def plain_and_mixed(
     query: Encoded,
     own: Encoded,
     candidates: Encoded,
-    weights: Encoded,
+    weights: Encoded | EncodedMasks,
     layout: Layout,
-    paired: bool = False,
 ) -> tuple[FloatTensor, FloatTensor]:
     """Score candidates as they are, and mixed with each query's own entity.
 
@@ -68,19 +77,14 @@ def plain_and_mixed(
     :param query: the queries, prefix of their shape: ``(b,)``; without a shift
     :param own: their own entities, prefix ``(b,)``
     :param candidates: the candidates, as the layout needs them
-    :param weights: the shares of the candidates in the mixtures, of the shapes of the candidates; those of pairs have
-        the prefix ``(b, n)``
+    :param weights: the shares of the candidates in the mixtures, of the shapes of the candidates; or those of pairs
     :param layout: which query meets which candidate
-    :param paired: whether the weights are those of pairs
 
     :returns: the scores of the candidates and those of the mixtures, shape: ``(b, n)`` each
     """
     b = len(query.vector)
-    query, own, weights = (
-        Encoded._make(None if x is None else layout.arrange(x) for x in each) if is_arranged else each
-        for each, is_arranged in ((query, True), (own, True), (weights, paired))
-    )
-    rule = Mixing(weights.vector, layout, paired)
+    query, own = (Encoded._make(None if x is None else layout.arrange(x) for x in each) for each in (query, own))
+    rule = Mixing(weights.vector, layout)
     if isinstance(form.compare, Product):
         plain, mixed = _products(query, own.vector, candidates.vector, rule)
     else:
@@ -90,18 +94,25 @@ def plain_and_mixed(
         plain, mixed = plain + query.bias.unsqueeze(-1), mixed + query.bias.unsqueeze(-1)
     if candidates.bias is not None and own.bias is not None and weights.bias is not None:
         bias = layout.of_candidates(candidates.bias)
-        share = weights.bias.to(bias.dtype) if paired else layout.of_candidates(weights.bias)
+        share = _of_biases(weights.bias, plain, layout)
         plain, mixed = plain + bias, mixed + torch.lerp(own.bias.unsqueeze(-1), bias, share)
     if form.finish is not None:
         plain, mixed = form.finish(plain), form.finish(mixed)
     return layout.flatten(plain, b), layout.flatten(mixed, b)
 
 
+def _of_biases(weights: FloatTensor | PairMasks, plain: FloatTensor, layout: Layout) -> FloatTensor:
+    """Give the weight of the bias of each pair's candidate."""
+    if isinstance(weights, PairMasks):
+        return weights.dense(plain.shape, plain.dtype).squeeze(-1)
+    return layout.of_candidates(weights)
+
+
 def _products(query: Encoded, own: FloatTensor, c: FloatTensor, rule: Mixing) -> tuple[FloatTensor, FloatTensor]:
     """Sum up products, shape: that of the pairs."""
-    w, layout, paired = rule
+    w, layout = rule
     q = query.vector if query.scale is None else query.vector * query.scale
-    if paired:
+    if isinstance(w, PairMasks):
         return mixed_products(q, c, q * own, rule)
     return products(q, c, layout), products(q, w * c, layout) + products(q * own, 1 - w, layout)
 
@@ -110,16 +121,16 @@ def _distances(
     distance: Distance, query: Encoded, own: FloatTensor, c: FloatTensor, rule: Mixing
 ) -> tuple[FloatTensor, FloatTensor]:
     """Sum up distances, and give them the sign of scores, shape: that of the pairs."""
-    w, layout, paired = rule
+    w, layout = rule
     q, s = query.vector, query.scale
     rest = q - (own if s is None else s * own)
     if distance.p == 1:
-        plain, mixed = mixed_sums(q, c, s, rest.abs(), rule, torch.Tensor.abs_, torch.Tensor.sign_)
+        plain, mixed = mixed_sums(q, c, s, rest.abs(), rule, ABSOLUTE)
         return -plain, -mixed
-    if s is None and not paired:
+    if s is None and not isinstance(w, PairMasks):
         plain = squared_euclidean(q, c, None, layout)
         # as the weights are 0 or 1: the distance of wc from the query scaled by w, where both have changed roles
         mixed = squared_euclidean(w * c, q, w, layout).transpose(1, 2) + products(rest.square(), 1 - w, layout)
     else:
-        plain, mixed = mixed_sums(q, c, s, rest.square(), rule, torch.Tensor.square_, lambda x: x.mul_(2))
+        plain, mixed = mixed_sums(q, c, s, rest.square(), rule, SQUARE)
     return (-plain, -mixed) if distance.power_norm else (-safe_root(plain), -safe_root(mixed))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,7 +20,7 @@ from ..queries.mutated import mix
 from ..scoring import Scorer
 from .base import HasLoss, Scores, at_least, check_flag
 from .checks import check_choice, check_host, check_share
-from .mutation import Mutation, bernoulli_weights, beta_weights, mutated_scores, unregularized
+from .mutation import BernoulliWeights, Mutation, bernoulli_weights, beta_weights, mutated_scores, unregularized
 from .softmax import soft_cross_entropy
 from .wrapping import BasedNegativeSampler
 
@@ -141,16 +140,16 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
 
     **Chosen here:** the base is ``shared``, which masks the true entity, with both sides in one batch; $s$ and
     $\tilde s$ have the same ids. ``masks="shared"`` draws one mask for each negative of a chunk, not for each pair.
-    Every pair still has a Bernoulli mask, but those of positives which share a negative are the same. (The rate is
-    rounded to a multiple of 1 / 65,536.) Where a score adds up over components (products as in DistMult and ComplEx; L1
-    and L2 distances), $\tilde s$ then needs no representation of mutated negatives. With $q$ the queries, $N$ and $M$
-    the negatives of a chunk and their masks:
+    Every pair still has a Bernoulli mask, but those of positives which share a negative are the same. Where a score
+    adds up over components (products as in DistMult and ComplEx; L1 and L2 distances), $\tilde s$ then needs no
+    representation of mutated negatives. With $q$ the queries, $N$ and $M$ the negatives of a chunk and their masks:
 
     $$\tilde S = q (M \odot N)^T + (q \odot p) (1 - M)^T$$
 
-    If ids or masks are not shared, it is summed up a block of pairs at a time. If the score does not add up, mutated
-    representations are scored by the interaction, some positives at a time. Of negatives which are masked (filtered)
-    none counts, and $1 / K$ is one over the number of those which count. Regularisers see a batch once, as without EMU.
+    If ids or masks are not shared, it is summed up pair by pair: on a CPU by compiled loops, which take a fraction of
+    the time, if Numba is there (the extra ``compiled``). If the score does not add up, mutated representations are
+    scored by the interaction, some positives at a time. Of negatives which are masked (filtered) none counts, and
+    $1 / K$ is one over the number of those which count. Regularisers see a batch once, as without EMU.
 
     A base which learns gets the plain scores $s$.
     ---
@@ -314,7 +313,7 @@ def _mutation(variant: Variant, rate: float, tied: bool, masks: Masks) -> Mutati
     """Make the mutation of a variant, if it has one."""
     is_shared = masks == "shared"
     if variant == "emu":
-        return Mutation(partial(bernoulli_weights, rate=rate, tied=tied), is_binary=True, is_shared=is_shared)
+        return Mutation(BernoulliWeights(rate, tied), is_binary=True, is_shared=is_shared)
     return Mutation(beta_weights, is_binary=False, is_shared=is_shared) if variant == "mixup" else None
 
 

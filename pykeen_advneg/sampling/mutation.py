@@ -16,10 +16,11 @@ from torch.utils.checkpoint import checkpoint
 from ..negatives import Negatives
 from ..queries import Encoded, Grouped, Looked, QueryForm, Slot, each
 from ..queries.broadcasting import broadcast
-from ..queries.mutated import adds_up, mix, plain_and_mixed
+from ..queries.masks import Key, PairMasks, bernoulli
+from ..queries.mutated import EncodedMasks, adds_up, mix, plain_and_mixed
 from ..scoring import Scorer
 
-__all__ = ["Mutation", "bernoulli_weights", "beta_weights", "mutated_scores", "unregularized"]
+__all__ = ["BernoulliWeights", "Mutation", "bernoulli_weights", "beta_weights", "mutated_scores", "unregularized"]
 
 #: how many numbers mixed representations may have at a time, on a CPU and elsewhere
 ELEMENTS = {"cpu": 2**19}
@@ -39,24 +40,10 @@ def bernoulli_weights(slot: Slot, rate: float, tied: bool = False, generator: to
 
     def draw(x: FloatTensor) -> FloatTensor:
         shape = (*x.shape, 1 if tied else 2) if x.is_complex() else x.shape
-        kept = _bernoulli(torch.Size(shape), rate, x.real.dtype, x.device, generator)
+        kept = bernoulli(torch.Size(shape), Key.draw(rate, x.device, generator), x.real.dtype, x.device)
         return torch.view_as_complex(kept.expand(*x.shape, 2).contiguous()) if x.is_complex() else kept
 
     return each(slot, draw)
-
-
-def _bernoulli(
-    shape: torch.Size, rate: float, dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
-) -> FloatTensor:
-    """Draw from a Bernoulli distribution, whose rate is rounded to a multiple of 1 / 65,536.
-
-    On a CPU, four numbers out of each 64 random bits take a fraction of the time of ``bernoulli_`` or of ``rand``.
-    """
-    numel = shape.numel()
-    limits = torch.iinfo(torch.int64)
-    words = torch.randint(limits.min, limits.max, (-(-numel // 4),), device=device, generator=generator)
-    numbers = words.view(torch.int16)[:numel].view(shape).to(torch.float64 if dtype == torch.float64 else torch.float32)
-    return torch.lt(numbers, round(rate * 2**16) - 2**15, out=numbers).to(dtype)
 
 
 def beta_weights(slot: Slot, generator: torch.Generator | None = None) -> Slot:
@@ -78,6 +65,48 @@ def beta_weights(slot: Slot, generator: torch.Generator | None = None) -> Slot:
         return torch.complex(weights, weights) if x.is_complex() else weights
 
     return each(slot, spread)
+
+
+@dataclass(frozen=True)
+class BernoulliWeights:
+    """Draws which components are kept, cf. :func:`bernoulli_weights`."""
+
+    rate: float
+    tied: bool = False
+
+    def __call__(self, slot: Slot) -> Slot:
+        """Draw for the representations of negatives."""
+        return bernoulli_weights(slot, self.rate, self.tied)
+
+    def key(self, device: torch.device) -> Key:
+        """Draw what the masks of pairs depend on."""
+        return Key.draw(self.rate, device, None)
+
+    def of_pairs(self, form: QueryForm, like: Slot) -> EncodedMasks:
+        """Draw masks of pairs.
+
+        :param form: the form, which has the components in an order of its own
+        :param like: representations as those of the negatives
+
+        :returns: the masks
+        """
+        width = 0
+
+        def number(x: FloatTensor) -> FloatTensor:
+            """Say at which place of its pair each component's number is."""
+            nonlocal width
+            tied = self.tied or not x.is_complex()
+            n = x[0].numel()
+            places = width + torch.arange(n * (2 - tied), dtype=torch.float64, device=x.device).view(n, 2 - tied)
+            width += places.numel()
+            parts = places[:, 0].reshape(1, 1, *x.shape[1:]), places[:, -1].reshape(1, 1, *x.shape[1:])
+            return torch.complex(*parts) if x.is_complex() else parts[0]
+
+        encoded = form.encode(each(like, number))
+        key = self.key(encoded.vector.device)
+        components = (None if x is None else x.flatten().long() for x in (encoded.vector, encoded.bias))
+        vector, bias = (None if x is None else PairMasks(key, width, x) for x in components)
+        return EncodedMasks(cast(PairMasks, vector), bias)
 
 
 @dataclass(frozen=True)
@@ -112,7 +141,8 @@ def mutated_scores(
     columns = negatives.column.unique().tolist()
     forms = [scorer.form_of(column) for column in columns]
     is_paired = not mutation.is_shared or negatives.chunk_size == 1
-    is_fast = (mutation.is_binary or not is_paired) and all(adds_up(form, mutation.is_binary) for form in forms)
+    is_known = not is_paired or isinstance(mutation.draw, BernoulliWeights)
+    is_fast = is_known and all(adds_up(form, mutation.is_binary) for form in forms)
     is_one_sided = negatives.column.shape[1] == 1
     if is_fast and is_one_sided and scorer.lookups.are_joint and set(columns) == {COLUMN_HEAD, COLUMN_TAIL}:
         return _both_sides(scorer, negatives, mutation, cast(QueryForm, forms[0]), is_paired)
@@ -146,8 +176,8 @@ def _both_sides(
     lookups.regularize(COLUMN_HEAD, kept)
     lookups.regularize(COLUMN_RELATION, r)
     positives = form.score(query, form.encode(each(own, lambda x: x.unsqueeze(1))), Grouped(1))
-    weights = _weights(form, mutation, own, pool, negatives.shape if is_paired else None)
-    return positives, *plain_and_mixed(form, query, form.encode(own), candidates, weights, layout, is_paired)
+    weights = _weights(form, mutation, own, pool, is_paired)
+    return positives, *plain_and_mixed(form, query, form.encode(own), candidates, weights, layout)
 
 
 def _one_column(
@@ -161,36 +191,24 @@ def _one_column(
     slots = scorer.lookups.represent(*indices)
     pool = slots.pop(column)
     query = form.queries[column](*slots)
-    weights = _weights(form, mutation, own, pool, negatives.shape if is_paired else None)
-    return plain_and_mixed(form, query, form.encode(own), form.encode(pool), weights, layout, is_paired)[1]
+    weights = _weights(form, mutation, own, pool, is_paired)
+    return plain_and_mixed(form, query, form.encode(own), form.encode(pool), weights, layout)[1]
 
 
-def _weights(form: QueryForm, mutation: Mutation, own: Slot, pool: Slot, shape: tuple[int, int] | None) -> Encoded:
+def _weights(form: QueryForm, mutation: Mutation, own: Slot, pool: Slot, is_paired: bool) -> Encoded | EncodedMasks:
     """Draw the weights of shared candidates, or of pairs, in the order in which the form has the components.
 
     :param form: how mixtures are scored
     :param mutation: how they are made
     :param own: the own entities, prefix of their shapes: ``(b,)``
     :param pool: the shared candidates, prefix ``(g, n)``
-    :param shape: that of the pairs; None: weights belong to the shared candidates
+    :param is_paired: whether weights belong to pairs
 
-    :returns: the weights; those of pairs, which are 0 or 1, as bytes
+    :returns: the weights
     """
-    if shape is None:
-        return form.encode(mutation.draw(pool))
-    b, k = shape
-    step = _rows_at_a_time(own, k)
-    weights: list[torch.Tensor | None] = []
-    for start in range(0, b, step):
-        rows = slice(start, min(start + step, b))
-        like = each(own, lambda x: x[:1].unsqueeze(1).expand(rows.stop - rows.start, k, *x.shape[1:]))  # noqa: B023
-        drawn = form.encode(mutation.draw(like))
-        if not weights:
-            weights = [None if x is None else x.new_empty(b, *x.shape[1:], dtype=torch.int8) for x in drawn]
-        for whole, part in zip(weights, drawn, strict=True):
-            if whole is not None and part is not None:
-                whole[rows] = part
-    return Encoded._make(weights)
+    if is_paired:
+        return cast(BernoulliWeights, mutation.draw).of_pairs(form, own)
+    return form.encode(mutation.draw(pool))
 
 
 @contextmanager
