@@ -9,7 +9,7 @@ import pytest
 import torch
 from pykeen.models import ComplEx, DistMult, ERModel, model_resolver
 from pykeen.nn import Embedding
-from pykeen.nn.modules import Interaction, TransEInteraction, interaction_resolver
+from pykeen.nn.modules import Interaction, interaction_resolver
 from pykeen.nn.representation import TransformedRepresentation
 from pykeen.regularizers import Regularizer
 from pykeen.triples import CoreTriplesFactory
@@ -124,6 +124,31 @@ def test_shared_masks(cls: type[Interaction], kwargs: dict[str, Any], kind: str)
             check(fast[:end], slow[:end], tolerance=1e-8)
 
 
+@pytest.mark.parametrize("name", ["transe", "transe-l1", "rotate", "pairre", "pairre-l2", "mure"])
+@pytest.mark.parametrize("power_norm", [True, False])
+def test_distances_of_mixup(name: str, power_norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One share for all components: no mixture is made, where distances add up."""
+    monkeypatch.setattr(mutation, "_by_interaction", None)
+    name, _, norm = name.partition("-l")
+    kwargs = dict(power_norm=power_norm) if name in {"transe", "pairre", "se"} else {}
+    model = make_model(
+        make_interaction(interaction_resolver.lookup(name), **kwargs, **({"p": int(norm)} if norm else {}))
+    )
+    if not adds_up(query_form(model.interaction)):
+        pytest.skip("moves candidates")
+    if not is_exact(model.interaction):
+        unit_relations(model)
+    rule = Mutation(beta, is_binary=False, is_shared=True)
+    for columns in ((COLUMN_TAIL,), SIDES):
+        for negatives in all_negatives(columns):
+            if negatives.chunk_size != CHUNK:
+                continue
+            fast = result(model, lambda: mutated_scores(Scorer(model), negatives, rule)[2])  # noqa: B023
+            slow = result(model, lambda: twin(model, negatives, beta))  # noqa: B023
+            end = None if is_exact(model.interaction) else 1
+            check(fast[:end], slow[:end], tolerance=1e-7)
+
+
 @pytest.mark.parametrize("is_shared", [True, False])
 def test_fast_forms_are_fast(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What adds up is not scored by the interaction: products, and L1 and L2 distances of which none is moved."""
@@ -135,8 +160,7 @@ def test_fast_forms_are_fast(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -
         model = make_model(make_interaction(interaction_resolver.lookup(name)))
         for each in negatives:
             assert mutated_scores(Scorer(model), each, rule)[2].shape == each.shape
-    assert not adds_up(query_form(make_interaction(interaction_resolver.lookup("transh"))), is_binary=True)
-    assert not adds_up(query_form(TransEInteraction(p=1)), is_binary=False)
+    assert not adds_up(query_form(make_interaction(interaction_resolver.lookup("transh"))))
 
 
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:

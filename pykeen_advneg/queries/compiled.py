@@ -9,6 +9,8 @@ Numba is an extra; cf. :func:`pykeen_advneg.queries.compiling.kernels`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -65,7 +67,6 @@ def sums(
     plain, mixed = layout.empty(q, c), layout.empty(q, c)
     ids = layout.ids_of(q, c)
     arrays = _rows(q, c, torch.ones_like(q) if s is None else s, own)
-    _use_threads()
     _sums(KINDS[kind], *_key(masks), *arrays, ids.contiguous().numpy(), *_rows(plain, mixed))
     return plain, mixed
 
@@ -97,7 +98,6 @@ def gradients(
     ids = layout.ids_of(q, c).contiguous().numpy()
     given = *_key(masks), *_rows(q, c, torch.ones_like(q) if s is None else s, by_plain, by_mixed)
     rows = _rows(of_q, of_c, of_s, of_own)
-    _use_threads()
     _of_queries(KINDS[kind], s is not None, ids, *given, rows[0], *rows[2:])
     order, starts = _by_candidate(ids.ravel(), len(rows[1]))
     _of_candidates(KINDS[kind], ids.shape[1], order, starts, *given, rows[1])
@@ -106,7 +106,6 @@ def gradients(
 
 def bernoulli(numbers: FloatTensor, limit: int, low: int, high: int) -> None:
     """Write the numbers at the first places, cf. :class:`pykeen_advneg.queries.masks.Key`."""
-    _use_threads()
     _bernoulli(numbers.view(-1).numpy(), np.uint32(limit), np.uint32(low), np.uint32(high))
 
 
@@ -121,9 +120,23 @@ def _key(masks: PairMasks) -> tuple[Any, ...]:
     return limit, low, high, np.uint32(masks.width), masks.components.numpy().astype(np.uint32)
 
 
-def _use_threads() -> None:
-    """Use as many threads as PyTorch does."""
-    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
+def _loops(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile loops for several threads and for one, which then waits for no other."""
+    # files of compiled code are told apart by the name alone
+    name = f"{function.__name__}_of_one_thread"
+    twin = FunctionType(function.__code__, function.__globals__, name)
+    twin.__qualname__ = name
+    several, one = (njit(parallel=flag, fastmath=FAST, cache=True)(x) for flag, x in ((True, function), (False, twin)))
+
+    def run(*arguments: Any) -> None:
+        threads = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
+        if threads == 1:
+            one(*arguments)
+        else:
+            set_num_threads(threads)
+            several(*arguments)
+
+    return run
 
 
 STEP, FIRST, SECOND = map(np.uint32, (STRIDE, *FACTORS))
@@ -156,7 +169,7 @@ def _slope(kind: int, q: Any, c: Any, s: Any) -> Any:
     return np.sign(x) if kind == ABSOLUTE else x + x
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@_loops
 def _sums(
     kind: int,
     limit: Any,
@@ -186,7 +199,7 @@ def _sums(
             mixed[i, j] = b
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@_loops
 def _of_queries(
     kind: int,
     has_scale: bool,
@@ -225,7 +238,7 @@ def _of_queries(
         of_q[i], of_own[i], of_s[i] = a, o, z
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@_loops
 def _of_candidates(
     kind: int,
     k: int,
@@ -276,7 +289,7 @@ def _by_candidate(ids: Array, n: int) -> tuple[Array, Array]:
     return order, starts
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@_loops
 def _bernoulli(numbers: Array, limit: Any, low: Any, high: Any) -> None:
     one, zero = numbers.dtype.type(1), numbers.dtype.type(0)
     for i in prange(len(numbers)):

@@ -7,11 +7,13 @@ it is
 $$\sum_l w_{ijl} \, g(q_{il}, c_{jl}) + \sum_l (1 - w_{ijl}) \, g(q_{il}, t_{il})$$
 
 If the weights belong to candidates, $w_{ij} = w_j$, both sums are products of matrices, unless $g$ is an absolute
-value. Else the terms of each pair are summed up.
+value. Else the terms of each pair are summed up. Distances of candidates with one share $w_j$ for all components are
+those of $(1 - w_j) (q_i - t_i) + w_j (q_i - c_j)$ from 0.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,7 +21,7 @@ from pykeen.typing import FloatTensor
 
 from .comparisons import Distance, Product
 from .form import Encoded, QueryForm
-from .kernels import products, safe_root, squared_euclidean
+from .kernels import blockwise_sum, products, safe_root, squared_euclidean
 from .layouts import Layout
 from .masks import PairMasks
 from .mixing import ABSOLUTE, SQUARE, Mixing, mixed_products, mixed_sums
@@ -50,17 +52,14 @@ def mix(negatives: FloatTensor, positives: FloatTensor, weights: FloatTensor) ->
     return torch.lerp(positives, negatives, weights)
 
 
-def adds_up(form: QueryForm | None, is_binary: bool) -> bool:
+def adds_up(form: QueryForm | None) -> bool:
     """Return whether mixed scores are sums over the components of the candidates.
 
     :param form: how an interaction is scored
-    :param is_binary: whether each weight is 0 or 1
 
     :returns: whether :func:`plain_and_mixed` can be used
     """
-    if form is None or form.moves:
-        return False
-    return isinstance(form.compare, Product) or (is_binary and isinstance(form.compare, Distance))
+    return form is not None and not form.moves and isinstance(form.compare, Product | Distance)
 
 
 def plain_and_mixed(
@@ -70,6 +69,7 @@ def plain_and_mixed(
     candidates: Encoded,
     weights: Encoded | EncodedMasks,
     layout: Layout,
+    is_binary: bool = True,
 ) -> tuple[FloatTensor, FloatTensor]:
     """Score candidates as they are, and mixed with each query's own entity.
 
@@ -79,6 +79,7 @@ def plain_and_mixed(
     :param candidates: the candidates, as the layout needs them
     :param weights: the shares of the candidates in the mixtures, of the shapes of the candidates; or those of pairs
     :param layout: which query meets which candidate
+    :param is_binary: whether each weight is 0 or 1; else each candidate has one weight for all components
 
     :returns: the scores of the candidates and those of the mixtures, shape: ``(b, n)`` each
     """
@@ -89,7 +90,8 @@ def plain_and_mixed(
         plain, mixed = _products(query, own.vector, candidates.vector, rule)
     else:
         assert isinstance(form.compare, Distance)
-        plain, mixed = _distances(form.compare, query, own.vector, candidates.vector, rule)
+        compute = _distances if is_binary else _distances_of_shares
+        plain, mixed = compute(form.compare, query, own.vector, candidates.vector, rule)
     if query.bias is not None:
         plain, mixed = plain + query.bias.unsqueeze(-1), mixed + query.bias.unsqueeze(-1)
     if candidates.bias is not None and own.bias is not None and weights.bias is not None:
@@ -133,4 +135,24 @@ def _distances(
         mixed = squared_euclidean(w * c, q, w, layout).transpose(1, 2) + products(rest.square(), 1 - w, layout)
     else:
         plain, mixed = mixed_sums(q, c, s, rest.square(), rule, SQUARE)
+    return (-plain, -mixed) if distance.power_norm else (-safe_root(plain), -safe_root(mixed))
+
+
+def _distances_of_shares(
+    distance: Distance, query: Encoded, own: FloatTensor, c: FloatTensor, rule: Mixing
+) -> tuple[FloatTensor, FloatTensor]:
+    """Compute distances of mixtures with one share for all components, with the sign of scores."""
+    w, layout = rule
+    assert not isinstance(w, PairMasks)
+    q, s = query.vector, query.scale
+    own = own if s is None else s * own
+    rest, share = q - own, layout.of_candidates(w[..., 0])
+    if distance.p == 1:
+        sums = partial(blockwise_sum, layout=layout, value=ABSOLUTE.value, derivative=ABSOLUTE.derivative)
+        plain = sums(q, c, s, None, None)
+        return -plain, -sums(rest, w * c, s, own, -share.expand(plain.shape).contiguous())
+    plain = squared_euclidean(q, c, s, layout)
+    across = (rest * q).sum(dim=-1, keepdim=True) - products(rest if s is None else rest * s, c, layout)
+    alone = (1 - share).square() * rest.square().sum(dim=-1, keepdim=True)
+    mixed = (alone + share.square() * plain + 2 * share * (1 - share) * across).clamp(min=0)
     return (-plain, -mixed) if distance.power_norm else (-safe_root(plain), -safe_root(mixed))

@@ -116,7 +116,7 @@ class Mutation:
     #: gives the shares of negatives, given their representations, whose prefix is ``(g, n)``
     draw: Callable[[Slot], Slot]
 
-    #: whether each share is 0 or 1
+    #: whether each share is 0 or 1; else all components of a negative have the same
     is_binary: bool
 
     #: whether positives which share a negative share its weights, too
@@ -142,7 +142,7 @@ def mutated_scores(
     forms = [scorer.form_of(column) for column in columns]
     is_paired = not mutation.is_shared or negatives.chunk_size == 1
     is_known = not is_paired or isinstance(mutation.draw, BernoulliWeights)
-    is_fast = is_known and all(adds_up(form, mutation.is_binary) for form in forms)
+    is_fast = is_known and all(adds_up(form) for form in forms)
     is_one_sided = negatives.column.shape[1] == 1
     if is_fast and is_one_sided and scorer.lookups.are_joint and set(columns) == {COLUMN_HEAD, COLUMN_TAIL}:
         return _both_sides(scorer, negatives, mutation, cast(QueryForm, forms[0]), is_paired)
@@ -177,7 +177,7 @@ def _both_sides(
     lookups.regularize(COLUMN_RELATION, r)
     positives = form.score(query, form.encode(each(own, lambda x: x.unsqueeze(1))), Grouped(1))
     weights = _weights(form, mutation, own, pool, is_paired)
-    return positives, *plain_and_mixed(form, query, form.encode(own), candidates, weights, layout)
+    return positives, *plain_and_mixed(form, query, form.encode(own), candidates, weights, layout, mutation.is_binary)
 
 
 def _one_column(
@@ -192,7 +192,8 @@ def _one_column(
     pool = slots.pop(column)
     query = form.queries[column](*slots)
     weights = _weights(form, mutation, own, pool, is_paired)
-    return plain_and_mixed(form, query, form.encode(own), form.encode(pool), weights, layout)[1]
+    encoded = form.encode(own), form.encode(pool)
+    return plain_and_mixed(form, query, *encoded, weights, layout, mutation.is_binary)[1]
 
 
 def _weights(form: QueryForm, mutation: Mutation, own: Slot, pool: Slot, is_paired: bool) -> Encoded | EncodedMasks:
