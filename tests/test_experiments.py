@@ -19,7 +19,7 @@ from torch.nn import ReLU
 
 from pykeen_advneg import experiments
 from pykeen_advneg.errors import ConfigurationError
-from pykeen_advneg.experiments import baselines, dans, emu, mkbe, mmrns
+from pykeen_advneg.experiments import baselines, dans, emu, mkbe, mmrns, tuned
 from pykeen_advneg.experiments.kbgan import recipes
 from pykeen_advneg.initializers import ball_normal_, factor_normal_, unit_ball
 from pykeen_advneg.models import KBGANTransD
@@ -50,6 +50,8 @@ def reduced(name: str) -> dict[str, Any]:
 KBGAN = [name for name in experiments.names() if name.startswith("kbgan_")]
 BASELINES = [name for name in experiments.names() if name.startswith("baseline_")]
 MMRNS = [name for name in experiments.names() if name.startswith("mmrns_")]
+TUNED = [name for name in experiments.names() if name.startswith("tuned_")]
+STUDIES = sorted(path.parent for path in (Path(__file__).parents[1] / "docs/results/hpo").glob("*/report.json"))
 EMU = [name for name in experiments.names() if name.startswith("emu_")]
 
 
@@ -64,6 +66,11 @@ def test_names() -> None:
     expected |= {"emu_complex_fb15k237", "emu_distmult_fb15k237"}
     expected |= {f"dans_rgcn_distmult_{data}" for data in ("umls", "wn18rr")}
     expected |= {"mkbe_distmult_movielens100k", "mkbe_distmult_fb15k237numeric"}
+    expected |= {
+        f"tuned_complex_{sampler}_{data}"
+        for sampler in ("dans", "emu", "kbgan", "selfadversarial", "uniform")
+        for data in ("codexsmall",)
+    }
     assert set(experiments.names()) == expected
 
 
@@ -75,6 +82,8 @@ def test_unknown_name() -> None:
 def test_files_are_those_of_the_script() -> None:
     """`python -m pykeen_advneg.experiments.kbgan` writes them."""
     made = recipes() | baselines.recipes() | dans.recipes() | emu.recipes() | mkbe.recipes() | mmrns.recipes()
+    for study in STUDIES:
+        made |= tuned.recipes(study)
     assert {name: read(name) for name in experiments.names()} == json.loads(json.dumps(made))
 
 
@@ -216,6 +225,21 @@ def test_baselines_run(name: str) -> None:
         "AdversarialTrainingLoop",
         "SparseAdagrad",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TUNED)
+def test_tuned_run(name: str) -> None:
+    """On a small data set; the epochs of the study, and its loop and sampler. It is evaluated on test."""
+    recipe = read(name)
+    recipe["pipeline"]["dataset"] = "umls"
+    recipe["pipeline"]["training_kwargs"]["num_epochs"] = 2
+    recipe["pipeline"]["stopper_kwargs"]["frequency"] = 2
+    result = pipeline_from_config(recipe)
+    assert result.losses[-1] < result.losses[0]
+    assert type(result.training_loop).__name__ == "AdversarialTrainingLoop"
+    assert result.get_metric("mrr") > 0.01
+    assert "seeds" in recipe["metadata"]["comments"]
 
 
 @pytest.mark.parametrize("name", MMRNS)
