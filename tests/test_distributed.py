@@ -194,7 +194,12 @@ def stop_early(path: Path) -> dict[str, Any]:
 def learn_main(rank: int, path: str) -> None:
     group(rank, path)
     found = {}
-    learning = dict(kbgan=dict(num_candidates=5), emu=dict(base="kbgan", base_kwargs=dict(num_candidates=5)))
+    learning: dict[str, dict[str, Any]] = dict(
+        kbgan=dict(num_candidates=5),
+        emu=dict(base="kbgan", base_kwargs=dict(num_candidates=5)),
+        dans=dict(discriminator_steps=2, num_negs_per_pos=3),
+        mmrns=dict(pool_size=10, num_negs_per_pos=3),
+    )
     for name, kwargs in learning.items():
         # the loss of EMU is a mean, whatever PyKEEN's is
         found[name] = train("adam", "softplus", "sum", {}, negative_sampler=name, negative_sampler_kwargs=kwargs)
@@ -209,12 +214,13 @@ def test_samplers_which_learn_and_early_stopping(tmp_path: Path) -> None:
     """All ranks stay the same, baseline of KBGAN included, though each draws negatives of its own."""
     start(learn_main, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(SIZE))
-    for name in ("kbgan", "emu"):
+    for name in ("kbgan", "emu", "dans", "mmrns"):
         one, other = first[name], second[name]
         assert other["seed"] == one["seed"] + 1
         tensors = {key: value for key, value in one["sampler"].items() if isinstance(value, torch.Tensor)}
-        assert any("generator" in key for key in tensors)
-        assert float(next(value for key, value in tensors.items() if key.endswith("baseline_value"))) != 0
+        assert any("network" in key or "generator" in key for key in tensors)
+        if name in {"kbgan", "emu"}:
+            assert float(next(value for key, value in tensors.items() if key.endswith("baseline_value"))) != 0
         for key, value in tensors.items():
             torch.testing.assert_close(value, other["sampler"][key], rtol=1e-6, atol=1e-7, msg=key)
         for key, value in one["state"].items():
@@ -231,6 +237,7 @@ def test_weights_of_losses_of_samplers() -> None:
 
     from pykeen_advneg.sampling.dans import DANSNegativeSampler
     from pykeen_advneg.sampling.emu import EMUNegativeSampler
+    from pykeen_advneg.sampling.mmrns import MMRNSNegativeSampler
 
     triples = Nations().training.mapped_triples
     emu = EMUNegativeSampler(mapped_triples=triples, base="kbgan")
@@ -239,7 +246,15 @@ def test_weights_of_losses_of_samplers() -> None:
     assert emu.get_buffer("_own_base.reward_sum") is emu.base.reward_sum
     plain = EMUNegativeSampler(mapped_triples=triples, base="basic", objective="host")
     assert (plain.reduction, plain.reduction_of_loss) == ("sum", None)
-    assert DANSNegativeSampler.reduction_with({}) is None, "it learns something itself"
+    assert DANSNegativeSampler.reduction_with({}) == "mean"
+    assert DANSNegativeSampler.reduction_with(dict(base="kbgan")) is None, "one is a mean, the other a sum"
+    dans = DANSNegativeSampler(mapped_triples=triples)
+    stream = ShardedStream(triples[:9], dans, batch_size=4, drop_last=False)
+    stream.fewest = dans.fewest_positives
+    assert len(stream) == 2, "one positive would be left, from which nothing can be learnt"
+    mmrns = [MMRNSNegativeSampler(mapped_triples=triples, pool_size=10, objective=o) for o in ("host", "mmrns")]
+    assert [(sampler.reduction, sampler.reduction_of_loss) for sampler in mmrns] == [("mean", None), ("mean", "mean")]
+    assert {float(sampler.get_buffer(name).sum()) for sampler in mmrns for name in sampler.epoch_sums} == {0.0}
 
 
 def reduce_main(rank: int, path: str) -> None:
@@ -320,10 +335,12 @@ def test_command(tmp_path: Path) -> None:
     ("change", "ranks", "message"),
     [
         (dict(training_loop="lcwa"), 2, "training_loop='lcwa'.*adversarial"),
-        (dict(negative_sampler="dans"), 2, "negative_sampler='dans'"),
+        (dict(negative_sampler="dans", negative_sampler_kwargs=dict(base="kbgan")), 2, "negative_sampler='dans'"),
         (dict(negative_sampler="emu", negative_sampler_kwargs=dict(base="kbgam")), 2, "kbgan"),
         (dict(negative_sampler="kbgam"), 2, "kbgan"),
-        (dict(negative_sampler="dans"), 1, None),
+        (dict(negative_sampler="dans", negative_sampler_kwargs=dict(base="kbgan")), 1, None),
+        (dict(negative_sampler="dans"), 2, None),
+        (dict(negative_sampler="mmrns"), 2, None),
         (dict(negative_sampler="emu", negative_sampler_kwargs=dict(base="kbgan")), 2, None),
         (dict(), 0, "--nproc 0"),
     ],

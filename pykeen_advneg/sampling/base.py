@@ -295,6 +295,8 @@ class Learns(ABC):
     #: how the gradients of shares of a batch add up to that of the batch, for training on several ranks: the loss is a
     #: sum or a mean over positives; None: neither
     reduction: Literal["sum", "mean"] | None = None
+    #: from how many positives it can learn: no rank gets fewer
+    fewest_positives: int = 1
     #: the buffers which sum something up within an epoch, and are summed over the ranks at its end
     epoch_sums: tuple[str, ...] = ()
 

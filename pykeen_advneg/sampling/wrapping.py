@@ -91,17 +91,18 @@ class BasedNegativeSampler(AdversarialNegativeSampler, BindsModel, Learns):
     # docstr-coverage: inherited
     @classmethod
     def reduction_with(cls, kwargs: Mapping[str, Any]) -> Literal["sum", "mean"] | None:
-        """Say what ``reduction`` is: that of the base, unless this class learns something itself.
+        """Say what ``reduction`` is: that of what learns, this class or the base; None if both do, and differ.
 
         :param kwargs: the keyword-based parameters
 
         :returns: how gradients add up
         """
-        if cls.learn is not BasedNegativeSampler.learn:
-            return cls.reduction
         below = kwargs.get("base_kwargs") or {}
         base = check_sampler("base", kwargs.get("base", signature(cls).parameters["base"].default), below)
-        return base.reduction_with(below) if issubclass(base, Learns) else "sum"
+        of_base = base.reduction_with(below) if issubclass(base, Learns) else None
+        if cls.learn is BasedNegativeSampler.learn:
+            return of_base if issubclass(base, Learns) else "sum"
+        return cls.reduction if not issubclass(base, Learns) or of_base == cls.reduction else None
 
     def _check_base(self, base: HintOrType[NegativeSampler], kwargs: Mapping[str, Any]) -> type[NegativeSampler]:
         """Check the choice of the base, before it is built, and give its class."""

@@ -50,12 +50,14 @@ class ShardedStream(BatchStream):
 
     #: the same on all ranks
     generator: torch.Generator
+    #: how many positives each rank needs
+    fewest: int = 1
 
     def __len__(self) -> int:
         _, size = world()
         full, rest = divmod(len(self.triples), self.batch_size)
         # a last batch which does not go round would leave ranks waiting for each other
-        return full + bool(rest >= size and not self.drop_last)
+        return full + bool(rest >= size * self.fewest and not self.drop_last)
 
     def _iter_ids(self) -> Iterator[LongTensor]:
         rank, size = world()
@@ -106,6 +108,11 @@ def _sum_of_rows(parameter: nn.Parameter, weight: float) -> FloatTensor:
     return torch.sparse_coo_tensor(indices.unsqueeze(0), summands, parameter.shape, check_invariants=False).coalesce()
 
 
+def _fewest(sampler: NegativeSampler | None) -> int:
+    """Give how many positives each rank needs, for its sampler to learn."""
+    return sampler.fewest_positives if isinstance(sampler, Learns) else 1
+
+
 def _from_first(tensors: Iterable[torch.Tensor]) -> None:
     """Give all ranks the values of rank 0."""
     for tensor in tensors:
@@ -128,6 +135,8 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
         """
         super().__init__(**kwargs)
         self._generator = torch.Generator()
+        #: that of this rank in the positives of a batch
+        self._share = 1.0
 
     # docstr-coverage: inherited
     def train(  # noqa: D102
@@ -144,8 +153,11 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
                     f"{name}={given[name]!r} is not possible on several ranks; leave it out, or train on one."
                 )
         batch_size = given.get("batch_size")
-        if batch_size is not None and batch_size < size:
-            raise ConfigurationError(f"batch_size={batch_size} leaves nothing to some of {size} ranks; raise it.")
+        fewest = _fewest(self.sampler)
+        if batch_size is not None and batch_size < size * fewest:
+            raise ConfigurationError(
+                f"batch_size={batch_size} leaves less than {fewest} to some of {size} ranks; raise it."
+            )
         automatic = self.automatic_memory_optimization
         # each rank would find sizes of its own, and cut other batches than the rest
         self.automatic_memory_optimization = False
@@ -168,6 +180,7 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
             return super()._make_stream(triples, sampler, **kwargs)
         stream = ShardedStream(triples, sampler, **kwargs)
         stream.generator = self._generator
+        stream.fewest = _fewest(sampler)
         return stream
 
     # docstr-coverage: inherited
@@ -183,21 +196,21 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
         self._generator.manual_seed(int(seed))
         torch.manual_seed(int(seed) + 1 + rank)
         if isinstance(sampler, Learns):
-            self._reduce_of(sampler, size)
+            self._reduce_of(sampler)
         return sampler
 
-    def _reduce_of(self, sampler: Learns, size: int) -> None:
+    def _reduce_of(self, sampler: Learns) -> None:
         """Let the gradients of a sampler be reduced before they are clipped."""
         if sampler.reduction is None:
             raise ConfigurationError(
                 f"{type(sampler).__name__} does not say how its gradients add up over ranks (Learns.reduction); "
                 f"train it on one rank."
             )
-        clip, weight = sampler.clip_gradients, 1.0 if sampler.reduction == "sum" else 1.0 / size
+        clip, is_sum = sampler.clip_gradients, sampler.reduction == "sum"
 
         def reduce(parameters: Iterable[nn.Parameter]) -> None:
             known = list(parameters)
-            reduce_gradients(known, weight)
+            reduce_gradients(known, 1.0 if is_sum else self._share)
             if clip is not None:
                 clip(known)
 
@@ -213,12 +226,10 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
     # docstr-coverage: inherited
     def _after_scoring(self, batch: Batch) -> None:
         if self._learning and world()[1] > 1:
-            weight = 1.0
-            if self._reduction == "mean":
-                total = torch.tensor(len(batch), device=self.model.device)
-                distributed.all_reduce(total)
-                weight = len(batch) / int(total)
-            reduce_gradients(self.model.get_grad_params(), weight)
+            total = torch.tensor(len(batch), device=self.model.device)
+            distributed.all_reduce(total)
+            self._share = len(batch) / int(total)
+            reduce_gradients(self.model.get_grad_params(), 1.0 if self._reduction == "sum" else self._share)
         super()._after_scoring(batch)
 
     # docstr-coverage: inherited
@@ -230,8 +241,9 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
             distributed.all_reduce(total)
             loss = float(total) / (1 if self._reduction == "sum" else size)
             # the running statistics are those of rank 0, which is evaluated and written
-            for module in get_batchnorm_modules(self.model):
-                _from_first(module.buffers())
+            for whole in (self.model, self._runs[-1].sampler):
+                for module in get_batchnorm_modules(whole) if isinstance(whole, nn.Module) else ():
+                    _from_first(module.buffers())
         return loss
 
     # docstr-coverage: inherited

@@ -92,6 +92,9 @@ class DANSNegativeSampler(BasedNegativeSampler, HasLoss):
         discriminator_steps=dict(type=int, low=1, high=10),
     )
 
+    reduction = "mean"
+    fewest_positives = MANY
+
     num_epochs: LongTensor
 
     def __init__(

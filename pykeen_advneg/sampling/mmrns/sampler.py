@@ -110,6 +110,9 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
     sums: FloatTensor
     num_batches: LongTensor
 
+    reduction = "mean"
+    epoch_sums = ("sums", "num_batches")
+
     #: what is averaged over the batches of an epoch
     METRICS = ("effective_share", "masked_share", "answered_share", "similarity", "pool_similarity", "contrast")
 
@@ -392,6 +395,12 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
                 zeros = straight_through(own, soft, gradients, candidates, self.gumbel_temperature)
                 plain = plain + zeros if rows is None else plain.index_add(0, rows, zeros)
         return Scores(positives, plain, tuple(values.values()))
+
+    # docstr-coverage: inherited
+    @property
+    def reduction_of_loss(self) -> Literal["sum", "mean"] | None:
+        """The mean which the paper's loss is, or that of PyKEEN's loss."""
+        return "mean" if self.objective == "mmrns" else None
 
     # docstr-coverage: inherited
     def loss(self, negatives: Negatives, scores: Scores, host: Callable[[Scores], FloatTensor]) -> FloatTensor:
