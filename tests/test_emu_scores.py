@@ -166,7 +166,7 @@ def test_fast_forms_are_fast(is_shared: bool, monkeypatch: pytest.MonkeyPatch) -
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no compiled loops be found."""
     for module in (masks, mixing):
-        monkeypatch.setattr(module, "kernels", lambda: None)
+        monkeypatch.setattr(module, "kernels", lambda _: None)
 
 
 class Recorder(BernoulliWeights):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.stats import chi2, norm
 
-from pykeen_advneg.queries import masks
-from pykeen_advneg.queries.compiling import kernels
+from pykeen_advneg.queries import compiling, masks
 from pykeen_advneg.queries.grouped import Grouped
+from pykeen_advneg.queries.kernels import ABSOLUTE, SQUARE, Terms, blockwise_sum
 from pykeen_advneg.queries.looked import Looked
 from pykeen_advneg.queries.masks import Key, PairMasks, bernoulli
-from pykeen_advneg.queries.mixing import ABSOLUTE, SQUARE, Mixing, Terms, mixed_products, mixed_sums
+from pykeen_advneg.queries.mixing import Mixing, mixed_products, mixed_sums
 
 SHAPE = torch.Size((64, 128, 50))
 
@@ -42,7 +42,7 @@ def slow_twin(place: int, given: Key) -> int:
 @pytest.mark.parametrize("is_compiled", [True, False])
 def test_hash(rate: float, dtype: torch.dtype, is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not is_compiled:
-        monkeypatch.setattr(masks, "kernels", lambda: None)
+        monkeypatch.setattr(masks, "kernels", lambda _: None)
     given = key(rate)
     assert bernoulli(torch.Size((7, 100)), given, dtype).flatten().tolist() == [slow_twin(i, given) for i in range(700)]
 
@@ -131,9 +131,41 @@ def test_compiled_loops(
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(x, y) for x, y in zip(fast, again, strict=True))
-    monkeypatch.setattr("pykeen_advneg.queries.mixing.kernels", lambda: None)
+    monkeypatch.setattr("pykeen_advneg.queries.mixing.kernels", lambda _: None)
     for x, y in zip(fast, results(terms, with_scale, layout, dtype), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=1e-5)
+
+
+@pytest.mark.parametrize("terms", [ABSOLUTE, SQUARE])
+@pytest.mark.parametrize("with_scale", [True, False])
+@pytest.mark.parametrize("with_shift", [True, False])
+@pytest.mark.parametrize("layout", ["grouped", "looked"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compiled_distances(
+    terms: Terms, with_scale: bool, with_shift: bool, layout: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients as by PyTorch; the same bits for any number of threads."""
+    pytest.importorskip("numba")
+    (q, c, s, u), rule = given(layout, dtype)
+    pairs = rule.layout.empty(q, c).shape
+    generator = torch.Generator().manual_seed(3)
+    a, by = (torch.randn(pairs, generator=generator, dtype=dtype, requires_grad=flag) for flag in (True, False))
+    inputs = [q, c, s if with_scale else None, *((u, a) if with_shift else (None, None))]
+
+    def compute() -> list[torch.Tensor]:
+        sums = blockwise_sum(*inputs, rule.layout, terms)
+        return [sums, *torch.autograd.grad((sums * by).sum(), [x for x in inputs if x is not None])]
+
+    fast, threads = compute(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3 - min(threads, 2))
+        again = compute()
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(x, y) for x, y in zip(fast, again, strict=True))
+    monkeypatch.setattr("pykeen_advneg.queries.kernels.kernels", lambda _: None)
+    for x, y in zip(fast, compute(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=1e-4)
 
 
 def test_not_a_number_stays() -> None:
@@ -155,11 +187,11 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
             raise ImportError("No module named 'numba'")
         return original(name, *args, **kwargs)
 
-    kernels.cache_clear()
+    compiling._compiled.cache_clear()
     monkeypatch.setattr(builtins, "__import__", refuse)
     with caplog.at_level(logging.INFO):
-        assert kernels() is None
-        assert kernels() is None
+        assert compiling.kernels(torch.zeros(1)) is None
+        assert compiling.kernels(torch.zeros(1)) is None
     monkeypatch.undo()
-    kernels.cache_clear()
+    compiling._compiled.cache_clear()
     assert caplog.text.count("pykeen-advneg[compiled]") == 1

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from pykeen.typing import FloatTensor
 
 from .form import Encoded
-from .kernels import Elementwise, blockwise_sum, products, safe_root, squared_euclidean
+from .kernels import ABSOLUTE, SQUARE, Terms, blockwise_sum, products, safe_root, squared_euclidean
 from .layouts import Layout
 
 __all__ = ["Distance", "Product", "TorusDistance"]
@@ -45,11 +44,11 @@ class Distance:
     def __call__(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare, cf. :class:`pykeen_advneg.queries.Comparison`."""
         if self.p == 1:
-            return -_sum(query, candidates, layout, torch.Tensor.abs_, torch.Tensor.sign_)
+            return -_sum(query, candidates, layout, ABSOLUTE)
         if query.shift is None:
             square = squared_euclidean(query.vector, candidates.vector, query.scale, layout)
         else:
-            square = _sum(query, candidates, layout, torch.Tensor.square_, lambda x: x.mul_(2))
+            square = _sum(query, candidates, layout, SQUARE)
         return -(square if self.power_norm else safe_root(square))
 
 
@@ -67,20 +66,18 @@ class TorusDistance:
 
     def __call__(self, query: Encoded, candidates: Encoded, layout: Layout) -> FloatTensor:
         """Compare, cf. :class:`pykeen_advneg.queries.Comparison`."""
-        result = _sum(query, candidates, layout, *_TORUS[int(self.p)])
+        result = _sum(query, candidates, layout, _TORUS[int(self.p)])
         return -(result if self.p == 1 or self.power_norm else safe_root(result))
 
 
-def _sum(
-    query: Encoded, candidates: Encoded, layout: Layout, value: Elementwise, derivative: Elementwise
-) -> FloatTensor:
+def _sum(query: Encoded, candidates: Encoded, layout: Layout, terms: Terms) -> FloatTensor:
     """Sum a function of the components of the difference of a query and a candidate, as scaled and shifted."""
     q, c, u = query.vector, candidates.vector, query.shift
     amount = None
     if u is not None:
         amount = -products(u, c, layout) if candidates.shift is None else layout.of_candidates(candidates.shift)
         amount = amount.expand(q.shape[:-1] + amount.shape[-1:])
-    return blockwise_sum(q, c, query.scale, u, amount, layout, value, derivative)
+    return blockwise_sum(q, c, query.scale, u, amount, layout, terms)
 
 
 def _around(x: FloatTensor) -> FloatTensor:
@@ -89,7 +86,7 @@ def _around(x: FloatTensor) -> FloatTensor:
 
 
 #: for each p, the p-th power of the distance from the nearest integer, and its derivative
-_TORUS: dict[int, tuple[Elementwise, Elementwise]] = {
-    1: (lambda x: _around(x).abs_(), lambda x: _around(x).sign_()),
-    2: (lambda x: _around(x).square_(), lambda x: _around(x).mul_(2)),
+_TORUS = {
+    1: Terms(lambda x: _around(x).abs_(), lambda x: _around(x).sign_()),
+    2: Terms(lambda x: _around(x).square_(), lambda x: _around(x).mul_(2)),
 }

@@ -7,15 +7,16 @@ which query meets which candidate; shapes: cf. :mod:`pykeen_advneg.queries.layou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch.autograd.function import once_differentiable
 
+from .compiling import kernels
 from .layouts import Block, Index, Layout, elements
 
-__all__ = ["Elementwise", "blockwise_sum", "mean_norm", "products", "safe_root", "squared_euclidean"]
+__all__ = ["ABSOLUTE", "SQUARE", "Terms", "blockwise_sum", "mean_norm", "products", "safe_root", "squared_euclidean"]
 
 #: If the squared distance is less than this part of the sum of the squared norms, then the expanded square has lost two
 #: digits or more by cancellation, and the distance is computed from the difference.
@@ -23,6 +24,23 @@ CLOSE = 0.03
 
 #: The values or the derivatives of a function of one variable, computed in place
 Elementwise = Callable[[FloatTensor], FloatTensor]
+
+
+class Terms(NamedTuple):
+    """What is summed up over components: a function of one variable."""
+
+    #: in place
+    value: Elementwise
+
+    #: its derivative, in place
+    derivative: Elementwise
+
+    #: its name in the compiled loops; None: they have none
+    name: str | None = None
+
+
+ABSOLUTE = Terms(torch.Tensor.abs_, torch.Tensor.sign_, "absolute")
+SQUARE = Terms(torch.Tensor.square_, lambda x: x.mul_(2), "square")
 
 Gradients = tuple[FloatTensor | None, ...]
 
@@ -45,12 +63,12 @@ def blockwise_sum(
     u: FloatTensor | None,
     a: FloatTensor | None,
     layout: Layout,
-    value: Elementwise,
-    derivative: Elementwise,
+    terms: Terms,
 ) -> FloatTensor:
     r"""Sum a function of the components of $x_{ij} = q_i - s_i c_j - a_{ij} u_i$, i.e., $\sum_l \psi(x_{ijl})$.
 
-    The differences are computed a block at a time, and once more for gradients.
+    The differences are computed a block at a time, and once more for gradients; on a CPU by compiled loops, if they are
+    there.
 
     :param q: the queries
     :param c: the candidates
@@ -58,12 +76,11 @@ def blockwise_sum(
     :param u: the directions, of the shape of the queries, or ``None``
     :param a: how far each pair is moved along the direction; ``None`` if there is none
     :param layout: which query meets which candidate
-    :param value: $\psi$, in place
-    :param derivative: $\psi'$, in place
+    :param terms: $\psi$ and its derivative
 
     :returns: the sum for each pair
     """
-    return _apply(_BlockwiseSum, q, c, s, u, a, layout, value, derivative)
+    return _apply(_BlockwiseSum, q, c, s, u, a, layout, terms)
 
 
 def squared_euclidean(q: FloatTensor, c: FloatTensor, s: FloatTensor | None, layout: Layout) -> FloatTensor:
@@ -142,15 +159,18 @@ class _BlockwiseSum(torch.autograd.Function):
         u: FloatTensor | None,
         a: FloatTensor | None,
         layout: Layout,
-        value: Elementwise,
-        derivative: Elementwise,
+        terms: Terms,
     ) -> FloatTensor:
         """Compute the sums."""
         ctx.save_for_backward(q, c, s, u, a)
-        ctx.layout, ctx.derivative = layout, derivative
+        ctx.layout, ctx.terms = layout, terms
+        loops = None if terms.name is None else kernels(q)
+        if loops is not None:
+            shift = None if u is None else (u, a)
+            return cast(FloatTensor, loops.distances(terms.name, q, c, s, shift, layout))
         result = layout.empty(q, c)
         for block, x in _shifted(layout.differences(q, c, s), u, a):
-            torch.sum(value(x), dim=-1, out=result[block])
+            torch.sum(terms.value(x), dim=-1, out=result[block])
         return result
 
     @staticmethod
@@ -159,11 +179,16 @@ class _BlockwiseSum(torch.autograd.Function):
         """Compute the gradients."""
         q, c, s, u, a = ctx.saved_tensors
         layout: Layout = ctx.layout
+        terms: Terms = ctx.terms
+        loops = None if terms.name is None else kernels(q)
+        if loops is not None:
+            shift = None if u is None else (u, a)
+            return *loops.distance_gradients(terms.name, q, c, s, shift, layout, grad), None, None
         gradients: list[Any] = [None if x is None else torch.zeros_like(x) for x in (q, c, s, u, a)]
         grad_q, grad_c, grad_s, grad_u, grad_a = gradients
         for block, difference in _shifted(layout.differences(q, c, s), u, a):
             rows = block[:-1]
-            x = ctx.derivative(difference).mul_(grad[block].unsqueeze(-1))
+            x = terms.derivative(difference).mul_(grad[block].unsqueeze(-1))
             grad_q[rows] += x.sum(dim=-2)
             if u is not None:
                 grad_u[rows] -= torch.matmul(a[block].unsqueeze(-2), x).squeeze(-2)
@@ -172,7 +197,7 @@ class _BlockwiseSum(torch.autograd.Function):
                 grad_s[rows] -= (x * layout.candidates(c, block)).sum(dim=-2)
                 x *= s[rows].unsqueeze(-2)
             layout.subtract_from_candidates(grad_c, block, x)
-        return *gradients, None, None, None
+        return *gradients, None, None
 
 
 def _shifted(

@@ -29,12 +29,13 @@ def bernoulli(shape: torch.Size, key: Key, dtype: torch.dtype, device: torch.dev
     """
     if key.constant is not None:
         return torch.full(shape, key.constant, dtype=dtype, device=device)
-    compiled = kernels()
-    if compiled is not None and (device is None or device.type == "cpu") and dtype in compiled.TYPES:
-        numbers = torch.empty(shape, dtype=dtype)
+    numbers = torch.empty(shape, dtype=dtype, device=device)
+    compiled = kernels(numbers)
+    if compiled is not None:
         compiled.bernoulli(numbers, *key)
         return numbers
-    return are_ones(torch.arange(shape.numel(), dtype=torch.int32, device=device), key).view(shape).to(dtype)
+    places = torch.arange(shape.numel(), dtype=torch.int32, device=device)
+    return numbers.copy_(are_ones(places, key).view(shape))
 
 
 class PairMasks(NamedTuple):

@@ -15,32 +15,15 @@ from pykeen.typing import FloatTensor
 from torch.autograd.function import once_differentiable
 
 from .compiling import kernels
-from .kernels import Elementwise
+from .kernels import Terms
 from .layouts import Block, Buffer, Layout
 from .masks import PairMasks
 
-__all__ = ["ABSOLUTE", "SQUARE", "Mixing", "Terms", "mixed_products", "mixed_sums"]
+__all__ = ["Mixing", "mixed_products", "mixed_sums"]
 
 Sums = tuple[FloatTensor, FloatTensor]
 
 Gradients = tuple[FloatTensor | None, ...]
-
-
-class Terms(NamedTuple):
-    """What is summed up, a function of one variable."""
-
-    #: in place
-    value: Elementwise
-
-    #: its derivative, in place
-    derivative: Elementwise
-
-    #: its name in the compiled loops
-    name: str
-
-
-ABSOLUTE = Terms(torch.Tensor.abs_, torch.Tensor.sign_, "absolute")
-SQUARE = Terms(torch.Tensor.square_, lambda x: x.mul_(2), "square")
 
 
 class Mixing(NamedTuple):
@@ -55,10 +38,9 @@ class Mixing(NamedTuple):
     def loops(self, q: FloatTensor) -> ModuleType | None:
         """Give the compiled loops, where they can be used: masks of pairs, on a CPU."""
         masks = self.weights
-        if not isinstance(masks, PairMasks) or masks.key.constant is not None or q.device.type != "cpu":
+        if not isinstance(masks, PairMasks) or masks.key.constant is not None:
             return None
-        compiled = kernels()
-        return compiled if compiled is not None and q.dtype in compiled.TYPES else None
+        return kernels(q)
 
     def dense(self, like: FloatTensor) -> FloatTensor:
         """Give the weights; those of pairs as bytes, of the shape of the pairs."""

@@ -21,10 +21,10 @@ from pykeen.typing import FloatTensor
 
 from .comparisons import Distance, Product
 from .form import Encoded, QueryForm
-from .kernels import blockwise_sum, products, safe_root, squared_euclidean
+from .kernels import ABSOLUTE, SQUARE, blockwise_sum, products, safe_root, squared_euclidean
 from .layouts import Layout
 from .masks import PairMasks
-from .mixing import ABSOLUTE, SQUARE, Mixing, mixed_products, mixed_sums
+from .mixing import Mixing, mixed_products, mixed_sums
 
 __all__ = ["EncodedMasks", "adds_up", "mix", "plain_and_mixed"]
 
@@ -148,7 +148,7 @@ def _distances_of_shares(
     own = own if s is None else s * own
     rest, share = q - own, layout.of_candidates(w[..., 0])
     if distance.p == 1:
-        sums = partial(blockwise_sum, layout=layout, value=ABSOLUTE.value, derivative=ABSOLUTE.derivative)
+        sums = partial(blockwise_sum, layout=layout, terms=ABSOLUTE)
         plain = sums(q, c, s, None, None)
         return -plain, -sums(rest, w * c, s, own, -share.expand(plain.shape).contiguous())
     plain = squared_euclidean(q, c, s, layout)
