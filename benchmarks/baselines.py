@@ -23,6 +23,7 @@ from pykeen.pipeline import pipeline
 
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.experiments.baselines import recipe
+from result_lines import append, read
 
 
 def change(settings: dict[str, Any], assignments: list[str]) -> None:
@@ -76,14 +77,13 @@ def main(
     torch.set_num_threads(threads)
     file = out / f"{name}.jsonl"
     out.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = read(file)
     done = {(tuple(line["changes"]), line["seed"]) for line in lines}
     for seed in range(seeds):
         if (tuple(sorted(changes or [])), seed) in done:
             continue
         line = run(name, changes or [], seed)
-        with file.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append(file, line)
         print({key: line.get(key) for key in ("changes", "seed", "validation", "test", "seconds")}, flush=True)
 
 

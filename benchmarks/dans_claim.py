@@ -59,6 +59,7 @@ from pykeen_advneg.checkpoint import save_checkpoint
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.evaluation import FastRankBasedEvaluator
 from pykeen_advneg.metrics import NDCGAt5
+from result_lines import append, read
 
 METRIC = "both.realistic.inverse_harmonic_mean_rank"
 
@@ -228,12 +229,6 @@ def _of_sampler(tracker: PythonResultTracker, epochs: int) -> dict[str, list[flo
     }
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """Read the finished runs; a line which is being written is left out."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def main(
     dataset: Annotated[str, typer.Option(help="a name of PyKEEN's, or a folder")] = "umls",
     encoder: Annotated[str, typer.Option(help="rgcn or none")] = "rgcn",
@@ -285,8 +280,7 @@ def main(
         versions = {package: version(package) for package in ("torch", "pykeen", "pykeen-advneg")}
         line = dict(**key, **found, threads=threads, finished=date.today().isoformat(), versions=versions)
         lines.append(json.loads(json.dumps(line)))
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append(file, line)
         shown = {metric: round(value, 4) for metric, value in found["test"].items()}
         print(arm, seed, "best epoch", found["best_epoch"], "test", shown, f"{found['seconds']:.0f} s", flush=True)
 

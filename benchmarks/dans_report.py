@@ -8,7 +8,6 @@ usage: python benchmarks/dans_report.py
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,8 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from scipy.stats import ttest_rel
+
+import result_lines
 
 DATASETS = {"umls": "UMLS", "wn18rr": "WN18RR", "fb15k237": "FB15k-237", "nell-995-dans": "NELL-995 (cut of DANS)"}
 
@@ -114,8 +115,7 @@ def read(folder: Path) -> pd.DataFrame:
     """Read the finished runs of all data sets; a line which is being written is left out."""
     lines: list[dict[str, Any]] = []
     for file in sorted(folder.glob("*.jsonl")):
-        text = file.read_text(encoding="utf-8")
-        lines += [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines += result_lines.read(file)
     runs = pd.DataFrame(lines, columns=sorted({*SETUP, "arm", "seed", "epochs"}.union(*lines)))
     return runs.drop_duplicates([*SETUP, "arm", "seed", "epochs"], keep="last")
 

@@ -45,6 +45,7 @@ from torch.nn.init import uniform_
 
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.evaluation import FastRankBasedEvaluator
+from result_lines import append, read
 
 METRIC = "both.realistic.inverse_harmonic_mean_rank"
 
@@ -157,12 +158,6 @@ def train(
     )
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """Read the finished runs; a line which is being written is left out."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def main(
     dataset: Annotated[str, typer.Option(help="fb15k237 or wn18rr")] = "fb15k237",
     models: Annotated[str, typer.Option(help="names, with commas between them")] = ",".join(MODELS),
@@ -200,8 +195,7 @@ def main(
         )
         line = json.loads(json.dumps(line))
         lines.append(line)
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append(file, line)
         print({key: line[key] for key in SHOWN}, flush=True)
         return line
 

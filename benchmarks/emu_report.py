@@ -18,6 +18,7 @@ import typer
 from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
+import result_lines
 from pykeen_advneg.plotting import plot_curves, save_png, styles
 
 DATASETS = {"fb15k237": "FB15k-237", "wn18rr": "WN18RR"}
@@ -90,8 +91,7 @@ with the learning rates which the tables of tuning list; what a file has is not 
 
 def read(path: Path) -> pd.DataFrame:
     """Read the finished runs of a data set; a line which is being written is left out."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    lines = result_lines.read(path)
     keys = [*SETTING, "seed", "epochs", "k"]
     return pd.DataFrame(lines, columns=sorted({*keys}.union(*lines))).drop_duplicates(keys, keep="last")
 

@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import torch
 import typer
 from class_resolver.contrib.torch import optimizer_resolver
-from emu_claim import ARMS, MODELS, model_kwargs, sampler
 from pykeen.models import model_resolver
 from pykeen.training.callbacks import TrainingCallback
 from pykeen.triples import CoreTriplesFactory
 
+from emu_claim import ARMS, MODELS, model_kwargs, sampler
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.training import AdversarialTrainingLoop
 

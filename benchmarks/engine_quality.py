@@ -18,7 +18,6 @@ usage: python benchmarks/engine_quality.py --dataset fb15k237 --epochs 5
 
 from __future__ import annotations
 
-import json
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from pykeen.pipeline import pipeline
 
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.evaluation import FastRankBasedEvaluator
+from result_lines import append, read
 
 METRIC = "both.realistic.inverse_harmonic_mean_rank"
 
@@ -106,7 +106,7 @@ def main(
     data = load_dataset(dataset)
     file = out / f"{dataset}.jsonl"
     out.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = read(file)
 
     def run(**setting: Any) -> dict[str, Any]:
         for line in lines:
@@ -127,8 +127,7 @@ def main(
             versions={package: version(package) for package in ("torch", "pykeen", "pykeen-advneg")},
         )
         lines.append(line)
-        with file.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append(file, line)
         print({key: line[key] for key in SHOWN}, flush=True)
         return line
 

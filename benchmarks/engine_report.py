@@ -11,15 +11,15 @@ usage: python benchmarks/engine_report.py
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
 
 from pykeen_advneg.benchmark.records import measurements
 from pykeen_advneg.benchmark.report import markdown
+from result_lines import read
 
 DATASETS = {"wn18rr": "WN18RR", "fb15k237": "FB15k-237"}
 
@@ -53,11 +53,6 @@ Uniform negatives, shared by the whole batch; what a trained sampler has to beat
 triples; filtered, realistic rank, all entities, both sides. Data sets are PyKEEN's, in which evaluation triples with
 entities unseen in training are left out (WN18RR: 2,924 of 3,134 test triples).
 """
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read a result file; a line which is being written is left out."""
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def decimals(x: float, digits: int = 4) -> str:

@@ -18,7 +18,6 @@ usage: python benchmarks/kbgan_claim.py --dataset wn18rr --pretraining-epochs 10
 
 from __future__ import annotations
 
-import json
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +32,7 @@ from pykeen_advneg.checkpoint import save_checkpoint
 from pykeen_advneg.datasets import load_dataset
 from pykeen_advneg.initializers import ball_normal_, unit_ball
 from pykeen_advneg.sampling.kbgan import KBGANNegativeSampler
+from result_lines import append, read
 
 #: Adam's weight decay of the generators: lambda / (100 batches), with the paper's lambda of each data set
 WEIGHT_DECAY = {"fb15k237": 0.01, "wn18rr": 0.001, "wn18": 0.001}
@@ -147,7 +147,7 @@ def main(
     file = out / f"{dataset}.jsonl"
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = read(file)
     done = {(line["arm"], line["seed"], line["epochs"], line["pretraining_epochs"]) for line in lines}
     stopping = dict(frequency=every, patience=patience)
     setting = dict(dataset=dataset, vocabulary="all", pretraining_epochs=pretraining_epochs)
@@ -165,8 +165,7 @@ def main(
         result = train(data, work, name, arm, num_epochs, stopping, random_seed, **loop)
         save_checkpoint(result.model.state_dict(), weights)
         line = record(result, arm[0], num_epochs, every, seed, **setting)
-        with file.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append(file, line)
         print(f"{name}: test MRR {line['test']['mrr']:.4f}, best epoch {line['best_epoch']}", flush=True)
 
     for seed in range(seeds):

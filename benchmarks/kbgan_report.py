@@ -8,7 +8,6 @@ usage: python benchmarks/kbgan_report.py
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
@@ -17,6 +16,7 @@ import pandas as pd
 import typer
 from scipy.stats import ttest_rel
 
+import result_lines
 from pykeen_advneg.plotting import plot_curves, save_png
 
 DATASETS = {"fb15k237": "FB15k-237", "wn18rr": "WN18RR"}
@@ -63,8 +63,7 @@ page from them. Best epochs are counted from the start of each arm.
 
 def read(path: Path) -> pd.DataFrame:
     """Read the finished runs of a data set; a line which is being written is left out."""
-    text = path.read_text() if path.is_file() else ""
-    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    lines = result_lines.read(path)
     runs = pd.DataFrame(lines, columns=sorted({"arm", "seed", "epochs", "pretraining_epochs"}.union(*lines)))
     return runs.drop_duplicates(["arm", "seed", "epochs", "pretraining_epochs"], keep="last")
 

@@ -8,7 +8,6 @@ usage: python benchmarks/mkbe_cost.py --out runs --batch-size 1024
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from pykeen.training import TrainingCallback
 from pykeen_advneg.multimodal.datasets import MovieLens100K
 from pykeen_advneg.multimodal.mkbe import MKBE
 from pykeen_advneg.training import AdversarialTrainingLoop
+from result_lines import append
 
 SIDE = ("age", "gender", "occupation", "zip", "release_date", "genre")
 #: attributes, and how titles are read
@@ -85,8 +85,7 @@ def main(
         {"arm": name, **settings, "milliseconds": 1000 * statistics.median(x), "times": statistics.median(x) / base}
         for name, x in times.items()
     ]
-    with (out / "cost.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    append(out / "cost.jsonl", *lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ usage: python benchmarks/mkbe_movielens.py --out runs --fold 1 --arm baselines -
 
 from __future__ import annotations
 
-import json
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +25,7 @@ import typer
 from pykeen.pipeline import pipeline
 
 from pykeen_advneg.multimodal.datasets import MovieLens100K, rating_relations
+from result_lines import append, read
 
 #: the attributes of the arms
 ATTRIBUTES = {
@@ -177,9 +177,7 @@ def main(
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
     path = out / "movielens.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text().splitlines() if path.is_file() else []
-    done = [{"max_epochs": EPOCHS, **json.loads(line)} for line in lines]
+    done = [{"max_epochs": EPOCHS, **line} for line in read(path)]
     choice = {"interaction": interaction, "loss": loss, "dim": dim, "lr": lr, "decay": decay}
     numbers = {"max_epochs": epochs, "batch_size": batch_size}
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
@@ -188,8 +186,7 @@ def main(
         return any(key.items() <= line.items() for line in done)
 
     def write(line: dict[str, Any]) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps({**line, **stamp}) + "\n")
+        append(path, {**line, **stamp})
 
     for number in fold:
         for name in arm:

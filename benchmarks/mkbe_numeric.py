@@ -11,7 +11,6 @@ usage: python benchmarks/mkbe_numeric.py --out runs --interaction distmult --see
 
 from __future__ import annotations
 
-import json
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ from pykeen_advneg.multimodal.evaluation import rank_values
 from pykeen_advneg.multimodal.factory import MultimodalTriplesFactory
 from pykeen_advneg.multimodal.imputation import entity_embeddings, fit_decoder
 from pykeen_advneg.multimodal.mkbe import MKBE
+from result_lines import append, read
 
 #: how many numbers of testing an attribute has, at least
 ENOUGH = 40
@@ -135,8 +135,7 @@ def main(
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
     path = out / "numeric.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    done = read(path)
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
     for seed in range(seeds):
         for name in arm:
@@ -144,8 +143,7 @@ def main(
             key = {"arm": name, "seed": seed, **choice}
             if not any(key.items() <= line.items() for line in done):
                 line = {**key, **run(name, seed=seed, **choice), **stamp}
-                with path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append(path, line)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ usage: python benchmarks/mkbe_samplers.py --out runs
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,11 +21,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from mkbe_numeric import MOST_FREQUENT
 from pykeen.pipeline import pipeline
 
+from mkbe_numeric import MOST_FREQUENT
 from pykeen_advneg.multimodal.datasets import FB15k237Numeric
 from pykeen_advneg.multimodal.evaluation import EntityRankingEvaluator, rank_values
+from result_lines import append, read
 
 METRIC = "both.realistic.inverse_harmonic_mean_rank"
 
@@ -99,8 +99,7 @@ def main(
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
     path = out / "samplers.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    done = read(path)
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
 
     def found(name: str, seed: int, lr: float) -> float:
@@ -110,8 +109,7 @@ def main(
         if line is None:
             line = {**key, **run(name, seed, lr, epochs, dim), **stamp}
             done.append(line)
-            with path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append(path, line)
         return float(line["validation_mrr"])
 
     for name in arm:

@@ -12,7 +12,6 @@ usage: python benchmarks/mkbe_texts.py --out runs --seeds 3
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -28,6 +27,7 @@ from torch.nn.functional import normalize
 from pykeen_advneg.multimodal.decoders import TextDecoder
 from pykeen_advneg.multimodal.decoders.scores import bleu, rouge_l
 from pykeen_advneg.multimodal.descriptions import entity_texts, read_texts
+from result_lines import append, read
 
 HELD_OUT = 0.1
 #: how many written texts are kept to be looked at
@@ -133,8 +133,7 @@ def main(
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
     path = out / "texts.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    done = read(path)
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
     settings = {"epochs": epochs, "decoder_epochs": decoder_epochs, "size": size, "words": words}
     for seed in range(seeds):
@@ -142,8 +141,7 @@ def main(
         if any(key.items() <= line.items() for line in done):
             continue
         lines = run(seed, texts, **settings)
-        with path.open("a") as file:
-            file.writelines(json.dumps({**key, **line, **stamp}) + "\n" for line in lines)
+        append(path, *({**key, **line, **stamp} for line in lines))
 
 
 if __name__ == "__main__":

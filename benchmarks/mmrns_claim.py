@@ -21,7 +21,6 @@ usage: python benchmarks/mmrns_claim.py --dataset db15k --features DB15K/entity2
 
 from __future__ import annotations
 
-import json
 import lzma
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from pykeen.trackers import PythonResultTracker
 
 from pykeen_advneg.datasets import LabeledSplits, read_splits
 from pykeen_advneg.multimodal import MultimodalFeatures, text_features
+from result_lines import append, read
 
 METRIC = "both.realistic.inverse_harmonic_mean_rank"
 
@@ -199,7 +199,7 @@ def main(
     file = out / f"{name}.jsonl"
     chosen = {"main": MAIN, "all": tuple(ARMS)}.get(arms, tuple(arm.strip() for arm in arms.split(";")))
     budget = dict(epochs=epochs, every=every, batch_size=batch_size, negatives=negatives, pool=pool, dim=dim)
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = read(file)
 
     def run(model: str, arm: str, lr: float, seed: int) -> dict[str, Any]:
         key = dict(budget, model=model, arm=arm, lr=lr, seed=seed, dataset=name, carved=carve_share)
@@ -208,8 +208,7 @@ def main(
             return done
         line = train(data, model, arm, lr, seed, budget, own)
         line |= dict(dataset=name, carved=carve_share, coverage=own.coverage())
-        with file.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append(file, line)
         print(
             f"{name} {model} {arm} lr {lr} seed {seed}: test {line['test']['mrr']:.4f}, {line['seconds']} s", flush=True
         )
