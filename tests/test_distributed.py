@@ -191,6 +191,27 @@ def stop_early(path: Path) -> dict[str, Any]:
     return {"epochs": loop._epoch, "results": stopper.results, "state": model.state_dict()}
 
 
+def refused(name: str, reduction: str, batch_size: int) -> str:
+    """Give what is said of a sampler which cannot learn so on two ranks."""
+    from pykeen.datasets import Nations
+    from pykeen.losses import SoftplusLoss
+    from pykeen.models import DistMult
+
+    factory = Nations().training
+    model = DistMult(triples_factory=factory, random_seed=0, loss=SoftplusLoss(reduction=reduction))
+    kwargs: dict[str, Any] = dict(pool_size=10) if name == "mmrns" else {}
+    loop = DistributedTrainingLoop(
+        model=model,
+        triples_factory=factory,
+        optimizer=torch.optim.Adam(model.parameters()),
+        negative_sampler=name,
+        negative_sampler_kwargs=kwargs,
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        loop.train(factory, num_epochs=1, batch_size=batch_size, use_tqdm=False)
+    return str(caught.value)
+
+
 def learn_main(rank: int, path: str) -> None:
     group(rank, path)
     found = {}
@@ -202,8 +223,10 @@ def learn_main(rank: int, path: str) -> None:
     )
     for name, kwargs in learning.items():
         # the loss of EMU is a mean, whatever PyKEEN's is
-        found[name] = train("adam", "softplus", "sum", {}, negative_sampler=name, negative_sampler_kwargs=kwargs)
+        reduction = "mean" if name == "mmrns" else "sum"
+        found[name] = train("adam", "softplus", reduction, {}, negative_sampler=name, negative_sampler_kwargs=kwargs)
         found[name]["seed"] = torch.initial_seed()
+    found["errors"] = [refused("dans", "mean", 3), refused("mmrns", "sum", BATCH)]
     found["stopped"] = stop_early(Path(path))
     torch.save(found, f"{path}/{rank}.pt")
     leave()
@@ -225,6 +248,9 @@ def test_samplers_which_learn_and_early_stopping(tmp_path: Path) -> None:
             torch.testing.assert_close(value, other["sampler"][key], rtol=1e-6, atol=1e-7, msg=key)
         for key, value in one["state"].items():
             assert torch.equal(value, other["state"][key])
+    few, unlike = first["errors"]
+    assert "batch_size=3 leaves fewer than 2 positives to some of 2 ranks" in few
+    assert "whose reduction is 'sum': on several ranks, it must be 'mean'" in unlike
     one, other = first["stopped"], second["stopped"]
     assert one["epochs"] == other["epochs"] < 12, "else nothing was stopped"
     assert one["results"] == other["results"]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import builtins
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +16,14 @@ from scipy.stats import chi2, norm
 
 from pykeen_advneg.queries import compiling, masks
 from pykeen_advneg.queries.grouped import Grouped
-from pykeen_advneg.queries.kernels import ABSOLUTE, SQUARE, Terms, blockwise_sum
+from pykeen_advneg.queries.kernels import ABSOLUTE, SQUARE, Terms
 from pykeen_advneg.queries.looked import Looked
 from pykeen_advneg.queries.masks import Key, PairMasks, bernoulli
 from pykeen_advneg.queries.mixing import Mixing, mixed_products, mixed_sums
 
 SHAPE = torch.Size((64, 128, 50))
+
+TOLERANCE = {torch.float32: dict(rtol=1e-4, atol=1e-5), torch.float64: dict(rtol=1e-10, atol=1e-12)}
 
 RATES = [0.1, 0.39, 0.5, 0.9]
 
@@ -39,10 +45,12 @@ def slow_twin(place: int, given: Key) -> int:
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int8])
-@pytest.mark.parametrize("is_compiled", [True, False])
-def test_hash(rate: float, dtype: torch.dtype, is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not is_compiled:
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_hash(rate: float, dtype: torch.dtype, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By PyTorch, and by compiled loops with one and with two threads."""
+    if not threads:
         monkeypatch.setattr(masks, "kernels", lambda _: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     given = key(rate)
     assert bernoulli(torch.Size((7, 100)), given, dtype).flatten().tolist() == [slow_twin(i, given) for i in range(700)]
 
@@ -133,39 +141,7 @@ def test_compiled_loops(
     assert all(torch.equal(x, y) for x, y in zip(fast, again, strict=True))
     monkeypatch.setattr("pykeen_advneg.queries.mixing.kernels", lambda _: None)
     for x, y in zip(fast, results(terms, with_scale, layout, dtype), strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=1e-5)
-
-
-@pytest.mark.parametrize("terms", [ABSOLUTE, SQUARE])
-@pytest.mark.parametrize("with_scale", [True, False])
-@pytest.mark.parametrize("with_shift", [True, False])
-@pytest.mark.parametrize("layout", ["grouped", "looked"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_compiled_distances(
-    terms: Terms, with_scale: bool, with_shift: bool, layout: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Values and gradients as by PyTorch; the same bits for any number of threads."""
-    pytest.importorskip("numba")
-    (q, c, s, u), rule = given(layout, dtype)
-    pairs = rule.layout.empty(q, c).shape
-    generator = torch.Generator().manual_seed(3)
-    a, by = (torch.randn(pairs, generator=generator, dtype=dtype, requires_grad=flag) for flag in (True, False))
-    inputs = [q, c, s if with_scale else None, *((u, a) if with_shift else (None, None))]
-
-    def compute() -> list[torch.Tensor]:
-        sums = blockwise_sum(*inputs, rule.layout, terms)
-        return [sums, *torch.autograd.grad((sums * by).sum(), [x for x in inputs if x is not None])]
-
-    fast, threads = compute(), torch.get_num_threads()
-    try:
-        torch.set_num_threads(3 - min(threads, 2))
-        again = compute()
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(x, y) for x, y in zip(fast, again, strict=True))
-    monkeypatch.setattr("pykeen_advneg.queries.kernels.kernels", lambda _: None)
-    for x, y in zip(fast, compute(), strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=1e-4)
+        torch.testing.assert_close(x, y, **TOLERANCE[dtype])
 
 
 def test_not_a_number_stays() -> None:
@@ -176,6 +152,43 @@ def test_not_a_number_stays() -> None:
     plain, mixed = mixed_products(q, c, own, rule)
     assert bool(plain[0, 0].isnan())
     assert bool(mixed[0, 0].isnan())
+
+
+@pytest.mark.parametrize("ids", [[[0, 100]], [[-1, 3]]])
+def test_ids_out_of_range(ids: list[list[int]]) -> None:
+    (q, c, _, own), rule = given("looked", torch.float32)
+    with pytest.raises(IndexError, match="of 100 candidates"):
+        mixed_products(q[:1], c, own[:1], Mixing(rule.weights, Looked(torch.tensor(ids))))
+
+
+@pytest.mark.parametrize(("b", "k"), [(0, 3), (4, 0)])
+def test_no_pairs(b: int, k: int) -> None:
+    (q, c, _, own), rule = given("looked", torch.float32)
+    plain, mixed = mixed_products(q[:b], c, own[:b], Mixing(rule.weights, Looked(torch.zeros(b, k, dtype=torch.long))))
+    (plain.sum() + mixed.sum()).backward()
+    assert plain.shape == mixed.shape == (b, k)
+    assert c.grad is None or not c.grad.any()
+
+
+@pytest.mark.slow
+def test_machine_code_from_the_cache(tmp_path: Path) -> None:
+    """The process which compiles and those which find machine code compute the same bits, with one and two threads."""
+    pytest.importorskip("numba")
+    code = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); torch.set_num_threads(int(sys.argv[2]))\n"
+        "from test_masks import SQUARE, results\n"
+        "for terms in (None, SQUARE):\n"
+        "    found = results(terms, terms is not None, 'looked', torch.float32)\n"
+        "    print([x.double().sum().item() for x in found], [x.flatten()[:50].tolist() for x in found])"
+    )
+
+    def run(threads: int) -> str:
+        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(threads)]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "2"}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    assert len({run(threads) for threads in (2, 2, 1, 1)}) == 1
+    assert list(tmp_path.rglob("*.nbc"))
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,6 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch.autograd.function import once_differentiable
 
-from .compiling import kernels
 from .layouts import Block, Index, Layout, elements
 
 __all__ = ["ABSOLUTE", "SQUARE", "Terms", "blockwise_sum", "mean_norm", "products", "safe_root", "squared_euclidean"]
@@ -35,7 +34,7 @@ class Terms(NamedTuple):
     #: its derivative, in place
     derivative: Elementwise
 
-    #: its name in the compiled loops; None: they have none
+    #: its name in the compiled loops of mixtures; None: they have none
     name: str | None = None
 
 
@@ -67,8 +66,7 @@ def blockwise_sum(
 ) -> FloatTensor:
     r"""Sum a function of the components of $x_{ij} = q_i - s_i c_j - a_{ij} u_i$, i.e., $\sum_l \psi(x_{ijl})$.
 
-    The differences are computed a block at a time, and once more for gradients; on a CPU by compiled loops, if they are
-    there.
+    The differences are computed a block at a time, and once more for gradients.
 
     :param q: the queries
     :param c: the candidates
@@ -164,10 +162,6 @@ class _BlockwiseSum(torch.autograd.Function):
         """Compute the sums."""
         ctx.save_for_backward(q, c, s, u, a)
         ctx.layout, ctx.terms = layout, terms
-        loops = None if terms.name is None else kernels(q)
-        if loops is not None:
-            shift = None if u is None else (u, a)
-            return cast(FloatTensor, loops.distances(terms.name, q, c, s, shift, layout))
         result = layout.empty(q, c)
         for block, x in _shifted(layout.differences(q, c, s), u, a):
             torch.sum(terms.value(x), dim=-1, out=result[block])
@@ -180,10 +174,6 @@ class _BlockwiseSum(torch.autograd.Function):
         q, c, s, u, a = ctx.saved_tensors
         layout: Layout = ctx.layout
         terms: Terms = ctx.terms
-        loops = None if terms.name is None else kernels(q)
-        if loops is not None:
-            shift = None if u is None else (u, a)
-            return *loops.distance_gradients(terms.name, q, c, s, shift, layout, grad), None, None
         gradients: list[Any] = [None if x is None else torch.zeros_like(x) for x in (q, c, s, u, a)]
         grad_q, grad_c, grad_s, grad_u, grad_a = gradients
         for block, difference in _shifted(layout.differences(q, c, s), u, a):

@@ -79,6 +79,9 @@ class Looked(Layout):
 
     @override
     def ids_of(self, q: FloatTensor, c: FloatTensor) -> LongTensor:
+        # loops do not look whether a row exists
+        if self.ids.numel() and not 0 <= int(self.ids.min()) <= int(self.ids.max()) < len(c):
+            raise IndexError(f"The ids are {int(self.ids.min())} to {int(self.ids.max())}, of {len(c)} candidates.")
         return self.ids
 
     @override

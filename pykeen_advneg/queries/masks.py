@@ -1,6 +1,6 @@
 """Random masks which need not be stored: each number is a hash of its place, with keys which a generator gives.
 
-They are the same with and without Numba, on any device, for any number of threads.
+With the same key, they are the same with and without Numba, on any device, for any number of threads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __all__ = ["Key", "PairMasks", "bernoulli"]
 
 
 def bernoulli(shape: torch.Size, key: Key, dtype: torch.dtype, device: torch.device | None = None) -> torch.Tensor:
-    """Give the numbers at the first places, which takes a fraction of the time of ``bernoulli_`` or of ``rand``.
+    """Give the numbers at the first places; with Numba, in a fraction of the time of ``bernoulli_`` or of ``rand``.
 
-    :param shape: how many; beyond 2 ** 32 they repeat
+    :param shape: how many, less than 2 ** 31
     :param key: what they depend on
     :param dtype: their type
     :param device: where they are made
@@ -39,7 +39,7 @@ def bernoulli(shape: torch.Size, key: Key, dtype: torch.dtype, device: torch.dev
 
 
 class PairMasks(NamedTuple):
-    """The masks of pairs of queries and candidates."""
+    """The masks of pairs of queries and candidates; beyond 2 ** 32 numbers, they repeat."""
 
     key: Key
 

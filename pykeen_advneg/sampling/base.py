@@ -297,6 +297,8 @@ class Learns(ABC):
     reduction: Literal["sum", "mean"] | None = None
     #: from how many positives it can learn: no rank gets fewer
     fewest_positives: int = 1
+    #: whether it learns from the gradient of the model's loss, too: then both have to add up alike
+    learns_from_loss: bool = False
     #: the buffers which sum something up within an epoch, and are summed over the ranks at its end
     epoch_sums: tuple[str, ...] = ()
 

@@ -86,6 +86,7 @@ class BasedNegativeSampler(AdversarialNegativeSampler, BindsModel, Learns):
         self.chunk_size = 1 if self._own_base is None else self._own_base.chunk_size
         self.reduction = self.reduction_with({"base": base, "base_kwargs": kwargs})
         if isinstance(base_sampler, Learns):
+            self.fewest_positives = max(self.fewest_positives, base_sampler.fewest_positives)
             self.epoch_sums = tuple(f"_own_base.{name}" for name in base_sampler.epoch_sums)
 
     # docstr-coverage: inherited

@@ -108,11 +108,6 @@ def _sum_of_rows(parameter: nn.Parameter, weight: float) -> FloatTensor:
     return torch.sparse_coo_tensor(indices.unsqueeze(0), summands, parameter.shape, check_invariants=False).coalesce()
 
 
-def _fewest(sampler: NegativeSampler | None) -> int:
-    """Give how many positives each rank needs, for its sampler to learn."""
-    return sampler.fewest_positives if isinstance(sampler, Learns) else 1
-
-
 def _from_first(tensors: Iterable[torch.Tensor]) -> None:
     """Give all ranks the values of rank 0."""
     for tensor in tensors:
@@ -153,11 +148,8 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
                     f"{name}={given[name]!r} is not possible on several ranks; leave it out, or train on one."
                 )
         batch_size = given.get("batch_size")
-        fewest = _fewest(self.sampler)
-        if batch_size is not None and batch_size < size * fewest:
-            raise ConfigurationError(
-                f"batch_size={batch_size} leaves less than {fewest} to some of {size} ranks; raise it."
-            )
+        if batch_size is not None and batch_size < size:
+            raise ConfigurationError(f"batch_size={batch_size} leaves nothing to some of {size} ranks; raise it.")
         automatic = self.automatic_memory_optimization
         # each rank would find sizes of its own, and cut other batches than the rest
         self.automatic_memory_optimization = False
@@ -180,7 +172,12 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
             return super()._make_stream(triples, sampler, **kwargs)
         stream = ShardedStream(triples, sampler, **kwargs)
         stream.generator = self._generator
-        stream.fewest = _fewest(sampler)
+        stream.fewest = sampler.fewest_positives if isinstance(sampler, Learns) else 1
+        if stream.batch_size // world()[1] < stream.fewest:
+            raise ConfigurationError(
+                f"batch_size={stream.batch_size} leaves fewer than {stream.fewest} positives to some of {world()[1]} "
+                f"ranks, from which {type(sampler).__name__} cannot learn; raise it."
+            )
         return stream
 
     # docstr-coverage: inherited
@@ -205,6 +202,13 @@ class DistributedTrainingLoop(AdversarialTrainingLoop):
             raise ConfigurationError(
                 f"{type(sampler).__name__} does not say how its gradients add up over ranks (Learns.reduction); "
                 f"train it on one rank."
+            )
+        own = sampler.reduction_of_loss if isinstance(sampler, HasLoss) else None
+        of_loss = own or str(self.loss.reduction)
+        if sampler.learns_from_loss and of_loss != sampler.reduction:
+            raise ConfigurationError(
+                f"{type(sampler).__name__} learns from the loss of the model, whose reduction is {of_loss!r}: on "
+                f"several ranks, it must be {sampler.reduction!r}. Set it in loss_kwargs."
             )
         clip, is_sum = sampler.clip_gradients, sampler.reduction == "sum"
 

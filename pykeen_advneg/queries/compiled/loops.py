@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
 
@@ -10,6 +12,8 @@ import numpy as np
 import torch
 from numba import config, njit, set_num_threads
 from numpy.typing import NDArray
+
+from .. import hashes
 
 __all__ = ["ABSOLUTE", "KINDS", "PRODUCT", "SQUARE", "TYPES", "Array", "Kind", "by_candidate", "loops", "rows"]
 
@@ -25,17 +29,24 @@ PRODUCT, ABSOLUTE, SQUARE = 0, 1, 2
 
 KINDS: dict[Kind, int] = {"product": PRODUCT, "absolute": ABSOLUTE, "square": SQUARE}
 
-#: sums may be reordered, so that they are vectorised; NaN and infinity stay what they are
-FAST = {"reassoc", "contract", "nsz", "arcp"}
+#: Numba finds stale machine code by the file of a function alone, not by what is inlined into it
+SOURCES = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted([*Path(__file__).parent.glob("*.py"), Path(hashes.__file__)]))
+).hexdigest()[:12]
 
 
 def loops(function: Callable[..., None]) -> Callable[..., None]:
     """Compile loops for several threads and for one, which then waits for no other."""
-    # files of compiled code are told apart by the name alone
-    name = f"{function.__name__}_of_one_thread"
-    twin = FunctionType(function.__code__, function.__globals__, name)
-    twin.__qualname__ = name
-    several, one = (njit(parallel=flag, fastmath=FAST, cache=True)(x) for flag, x in ((True, function), (False, twin)))
+
+    def compiled(is_parallel: bool) -> Callable[..., None]:
+        # the cache has one file for each name
+        name = f"{function.__name__}_{'of_threads' if is_parallel else 'of_one'}_{SOURCES}"
+        renamed = FunctionType(function.__code__, function.__globals__, name)
+        renamed.__qualname__ = name
+        dispatcher: Callable[..., None] = njit(parallel=is_parallel, cache=True)(renamed)
+        return dispatcher
+
+    several, one = compiled(True), compiled(False)
 
     def run(*arguments: Any) -> None:
         threads = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
@@ -50,7 +61,7 @@ def loops(function: Callable[..., None]) -> Callable[..., None]:
 
 def rows(*tensors: torch.Tensor) -> list[Array]:
     """View tensors as matrices with the same last dimension; those whose memory has another order are copied."""
-    return [x.detach().contiguous().view(-1, x.shape[-1]).numpy() for x in tensors]
+    return [x.detach().reshape(x.shape[:-1].numel(), x.shape[-1]).contiguous().numpy() for x in tensors]
 
 
 @njit(cache=True)

@@ -116,18 +116,29 @@ def _sums(
     plain: Array,
     mixed: Array,
 ) -> None:
-    k = ids.shape[1]
+    k, d = ids.shape[1], q.shape[1]
     plain, mixed = plain.reshape(ids.shape), mixed.reshape(ids.shape)
+    # sums by halves, since a sum in one go is not vectorised: its order is that of the code
+    size = 1
+    while size < d:
+        size *= 2
     for i in prange(len(q)):
+        a, b = np.zeros(size, q.dtype), np.zeros(size, q.dtype)
         for j in range(k):
             candidate, first = c[ids[i, j]], np.uint32(np.uint32(i * k + j) * width)
-            a = b = q.dtype.type(0)
-            for n in range(q.shape[1]):
+            for n in range(d):
                 x = _term(kind, q[i, n], candidate[n], s[i, n])
-                a += x
-                b += x if is_one(np.uint32(first + components[n]), limit, low, high) else own[i, n]
-            plain[i, j] = a
-            mixed[i, j] = b
+                a[n] = x
+                b[n] = x if is_one(np.uint32(first + components[n]), limit, low, high) else own[i, n]
+            a[d:] = 0
+            b[d:] = 0
+            half = size // 2
+            while half > 0:
+                for n in range(half):
+                    a[n] += a[n + half]
+                    b[n] += b[n + half]
+                half //= 2
+            plain[i, j], mixed[i, j] = a[0], b[0]
 
 
 @loops

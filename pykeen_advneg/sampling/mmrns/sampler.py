@@ -199,6 +199,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         self.contrast_weight = contrast_weight
         self.variant: Variant = variant
         self.gradient: Gradient = gradient
+        self.learns_from_loss = gradient == "straight-through"
         self.gumbel_temperature = gumbel_temperature
         self.objective: Objective = objective
         self.adversarial_temperature = adversarial_temperature
