@@ -18,17 +18,22 @@ import typer
 
 __all__ = ["recipes"]
 
+#: a winner with a smaller share of the best one's mean has not learnt, and is no recipe
+WORTH = 0.1
+
 
 def recipes(study: Path) -> dict[str, dict[str, Any]]:
     """Build the recipes of one study, by name.
 
     :param study: the folder which ``advneg hpo`` has written, with ``report.json`` and ``best/``
 
-    :returns: the recipe of each sampler
+    :returns: the recipe of each sampler which has learnt something
     """
     report = json.loads((study / "report.json").read_text(encoding="utf-8"))
-    built = {}
+    built, best_mean = {}, max(winner["mean"] for winner in report["winners"])
     for winner in report["winners"]:
+        if winner["mean"] < WORTH * best_mean:
+            continue
         best = json.loads((study / "best" / f"{winner['sampler']}.json").read_text(encoding="utf-8"))
         pipeline = best["pipeline"] | dict(use_testing_data=True)
         # of the trial, not of the setting
