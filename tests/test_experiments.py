@@ -235,6 +235,9 @@ def test_tuned_run(name: str) -> None:
     """On a small data set; the epochs of the study, and its loop and sampler. It is evaluated on test."""
     recipe = read(name)
     recipe["pipeline"]["dataset"] = "umls"
+    sampler = recipe["pipeline"]["negative_sampler_kwargs"]
+    if "num_candidates" in sampler:
+        sampler["num_candidates"] = min(sampler["num_candidates"], 135)  # UMLS has no more entities
     recipe["pipeline"]["training_kwargs"]["num_epochs"] = 2
     recipe["pipeline"]["stopper_kwargs"]["frequency"] = 2
     result = pipeline_from_config(recipe)
