@@ -143,7 +143,7 @@ def test_exported_file_reproduces_the_best_trial(tmp_path: Path) -> None:
         negative_sampler="kbgan",
         negative_sampler_kwargs=dict(num_candidates=5),
         stopper="early",
-        stopper_kwargs=dict(frequency=1, patience=2),
+        stopper_kwargs=dict(frequency=1, patience=2, relative_delta=0.0),
         optimizer_kwargs=None,
         training_loop_kwargs=dict(pretraining_epochs=1),
         random_seed=17,

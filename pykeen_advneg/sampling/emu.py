@@ -32,6 +32,8 @@ Masks = Literal["shared", "independent"]
 
 Objective = Literal["emu", "host"]
 
+PAPER_NEGATIVES = 256
+
 
 def mutate(
     negatives: FloatTensor,
@@ -207,7 +209,7 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
             mode; the base then draws twice as many
         :param num_entities: the number of entities; inferred from the triples if None
         :param num_relations: the number of relations; inferred from the triples if None
-        :param num_negs_per_pos: the number of negatives of each positive; 1 if None, 256 in the paper
+        :param num_negs_per_pos: the number of negatives of each positive; 256 if None, as in the paper
         :param filtered: whether known training triples are left out, by the base
         :param filterer: how known triples are found, by the base
         :param filterer_kwargs: keyword-based parameters of the filterer
@@ -242,7 +244,7 @@ class EMUNegativeSampler(BasedNegativeSampler, HasLoss):
             times=2 if independent_passes else 1,
             num_entities=num_entities,
             num_relations=num_relations,
-            num_negs_per_pos=num_negs_per_pos,
+            num_negs_per_pos=PAPER_NEGATIVES if num_negs_per_pos is None else num_negs_per_pos,
             filtered=filtered,
             filterer=filterer,
             filterer_kwargs=filterer_kwargs,

@@ -109,7 +109,7 @@ class KBGANNegativeSampler(AdversarialNegativeSampler, Learns):
     hpo_default: ClassVar[Mapping[str, Mapping[str, Any]]] = dict(
         num_candidates=dict(type=int, low=5, high=100, log=True),
         temperature=dict(type=float, low=0.1, high=10.0, log=True),
-        num_negs_per_pos=dict(type=int, low=1, high=5),
+        num_negs_per_pos=dict(type=int, low=1, high=64, log=True),
     )
 
     reduction = "sum"

@@ -48,8 +48,9 @@ Objective: TypeAlias = Literal["host", "mmrns"]
 
 logger = logging.getLogger(__name__)
 
-#: the pool of the paper
+#: the pool and the negatives of the paper
 PAPER_POOL = 1500
+PAPER_NEGATIVES = 20
 
 
 @parse_docdata
@@ -174,7 +175,8 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         :param optimizer_kwargs: its keyword-based parameters, laid over ``lr=1e-4``
         :param num_entities: the number of entities; inferred from the triples if None
         :param num_relations: the number of relations; inferred from the triples if None
-        :param num_negs_per_pos: the number of negatives of each positive; 1 if None, 20 in the paper
+        :param num_negs_per_pos: the number of negatives of each positive; if None, 20 as in the paper, or as
+            many as the pool has
         :param filtered: known training triples are never drawn in any case; if True, what the filterer knows is
             masked as well
         :param filterer: how known triples are found
@@ -182,6 +184,8 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
 
         :raises ConfigurationError: if a value is impossible
         """
+        if num_negs_per_pos is None:
+            num_negs_per_pos = min(PAPER_NEGATIVES, pool_size or PAPER_POOL)
         super().__init__(
             mapped_triples=mapped_triples,
             num_entities=num_entities,
