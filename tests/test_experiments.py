@@ -276,7 +276,7 @@ def test_mmrns_run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     labels = list(UMLS().training.entity_to_id)
     MultimodalFeatures(text=torch.rand(len(labels), 2, 5), labels=labels).save(mmrns.FEATURES)
     result = pipeline_from_config(recipe, random_seed=0, use_tqdm=False)
-    assert result.training_loop.sampler.features.modalities == ("text",)
+    assert result.training_loop.sampler.comparison.features.modalities == ("text",)
 
 
 @pytest.mark.parametrize(("name", "batches"), [("dans_rgcn_distmult_umls", 6), ("dans_rgcn_distmult_wn18rr", 3)])

@@ -20,6 +20,7 @@ from pykeen_advneg.multimodal import MultimodalFeatures
 from pykeen_advneg.sampling.base import Scores
 from pykeen_advneg.sampling.mmrns import MMRNSNegativeSampler
 from pykeen_advneg.sampling.mmrns.proposals import PooledNegatives
+from pykeen_advneg.sampling.mmrns.statistics import METRICS
 from pykeen_advneg.scoring import Scorer
 from pykeen_advneg.testing.graphs import GRAPH, make_model
 from pykeen_advneg.testing.proposals import ProposalContract
@@ -73,8 +74,8 @@ def test_gradients_reach_everything(name: str) -> None:
     torch.testing.assert_close(scores.negatives, scorer.negatives(negatives))
     loss = sampler.loss(negatives, scores, lambda s: s.negatives.exp().mean() - s.positives.mean())
     loss.backward()
-    assert sampler.network is not None
-    for key, parameter in sampler.network.named_parameters():
+    assert sampler.comparison.network is not None
+    for key, parameter in sampler.comparison.network.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.any(), key
     with_sampler = [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -94,15 +95,15 @@ def test_straight_through_gradient_through_the_model(temperature: float) -> None
     assert isinstance(negatives, PooledNegatives)
     assert negatives.soft is not None
     scores = sampler.score(Scorer(model), negatives)
-    assert sampler.network is not None
+    assert sampler.comparison.network is not None
     weight = torch.randn(12, 3)
-    target = sampler.network.structure.gate.bias
+    target = sampler.comparison.network.structure.gate.bias
     (fast,) = torch.autograd.grad((weight * scores.negatives).sum(), target)
 
     # the noise of each draw, up to a constant
     def log_q() -> torch.Tensor:
-        values = sampler._similarities(negatives.positives, negatives.column, negatives.pool, detached=False)
-        branches = sampler._branches(values, negatives.positives, negatives.column, negatives.pool)
+        values = sampler.comparison.similarities(negatives.positives, negatives.column, negatives.pool, detached=False)
+        branches = sampler.comparison.branches(values, negatives.positives, negatives.column, negatives.pool)
         from pykeen_advneg.sampling.mmrns.exploration import log_mixture
 
         return log_mixture(branches, sampler.exploration_factor)
@@ -254,7 +255,7 @@ def test_metrics_and_warning(caplog: pytest.LogCaptureFixture) -> None:
                 random_seed=0,
             )
             metrics = {k.removeprefix("sampler."): v for k, v in tracker.metrics[1].items() if k.startswith("sampler.")}
-            assert set(metrics) == {*MMRNSNegativeSampler.METRICS, "exploration"}
+            assert set(metrics) == {*METRICS, "exploration"}
             assert 0 < metrics["masked_share"] < 1
             assert 0 < metrics["answered_share"] <= 1
             shares[factor] = metrics["effective_share"]
@@ -277,7 +278,7 @@ def test_features_by_label_and_path(tmp_path: Path) -> None:
         "mmrns", {"features": tmp_path / "features.safetensors", "pool_size": 30, "num_negs_per_pos": 2}
     )
     loops.train(loop, 1)
-    store = loop._sampler.features  # type: ignore[union-attr]
+    store = loop._sampler.comparison.features  # type: ignore[union-attr]
     for i, label in enumerate(labels):
         assert torch.equal(store.text[training.entity_to_id[label]], values[i])
 
@@ -321,7 +322,9 @@ def test_objective_of_the_paper() -> None:
         raise AssertionError("not asked")
 
     assert torch.isfinite(sampler.loss(negatives, scores, host))
-    with pytest.raises(ConfigurationError, match="objective='mmrns' has no label_smoothing"):
+    with pytest.raises(
+        ConfigurationError, match=r"label_smoothing=0.1 is not possible with the loss of 'mmrns'.*objective='host'"
+    ):
         pipeline(
             dataset="nations",
             model="transe",
@@ -337,8 +340,8 @@ def test_non_finite_gradient() -> None:
     sampler = make_sampler(model)
     negatives = sampler.draw(GRAPH.mapped_triples[:20])
     scores = sampler.score(Scorer(model), negatives)
-    assert sampler.network is not None
-    (scores.negatives.sum() + sampler.network.structure.gate.bias.sum() * torch.inf).backward()
+    assert sampler.comparison.network is not None
+    (scores.negatives.sum() + sampler.comparison.network.structure.gate.bias.sum() * torch.inf).backward()
     with pytest.raises(NonFiniteSamplerError, match="optimizer_kwargs"):
         sampler.learn(negatives, scores.map(torch.Tensor.detach))
 
@@ -357,7 +360,7 @@ def test_unlabelled_row_order() -> None:
     features = make_features()
     sampler = make_sampler(make_model("distmult"), features=features)
     assert features.text is not None
-    assert np.array_equal(sampler.features.text.numpy(), features.text.numpy())
+    assert np.array_equal(sampler.comparison.features.text.numpy(), features.text.numpy())
 
 
 @pytest.mark.parametrize("model", ["rotate", "pairre", "rescal", "conve", "quate", "hole", "ermlp", "se"])

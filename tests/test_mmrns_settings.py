@@ -49,7 +49,7 @@ def propose(sampler: MMRNSNegativeSampler) -> PooledNegatives:
 
 
 def likenesses(sampler: MMRNSNegativeSampler, negatives: PooledNegatives) -> dict[str, torch.Tensor]:
-    return sampler._similarities(
+    return sampler.comparison.similarities(
         negatives.positives, negatives.column, negatives.pool, detached=sampler.gradient == "detached"
     )
 
@@ -81,7 +81,7 @@ def test_common_loss(variant: str) -> None:
     loss = sampler.loss(negatives, scores, lambda s: s.negatives.mean())
     contrast = slow_contrast(sampler, negatives, scores.negatives, 1.7)
     torch.testing.assert_close(loss, scores.negatives.mean() + 0.3 * contrast)
-    assert sampler.network is not None
+    assert sampler.comparison.network is not None
     loss.backward()
     sampler.learn(negatives, scores.map(torch.Tensor.detach))
     assert sampler.end_epoch()["contrast"] == pytest.approx(contrast.item(), rel=1e-4)
@@ -94,9 +94,9 @@ def test_detached_lesson(variant: str) -> None:
     sampler = make_sampler(**settings, contrast_weight=0.3, optimizer="sgd", optimizer_kwargs=dict(lr=1.0))
     negatives = propose(sampler)
     scores = sampler.score(sampler.scorer, negatives).map(torch.Tensor.detach)
-    assert sampler.network is not None
+    assert sampler.comparison.network is not None
     contrast = slow_contrast(sampler, negatives, scores.negatives, 1.7)
-    parameters = list(sampler.network.parameters())
+    parameters = list(sampler.comparison.network.parameters())
     gradients = torch.autograd.grad(contrast, parameters, allow_unused=True, materialize_grads=True)
     before = [p.detach().clone() for p in parameters]
     sampler.learn(negatives, scores)

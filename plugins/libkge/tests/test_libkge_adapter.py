@@ -234,7 +234,7 @@ def test_gradients_of_a_broken_batch_are_forgotten(jobs: Any) -> None:
             with pytest.raises(ZeroDivisionError):
                 job._process_batch(0, batch)
             job._process_subbatch = process
-            assert any(p.grad is not None for p in job.sampler.network.parameters())
+            assert any(p.grad is not None for p in job.sampler.comparison.network.parameters())
             job.optimizer.zero_grad()
         job._process_batch(0, batch)
         trained.append(job)

@@ -343,7 +343,7 @@ def test_features(tmp_path: Path) -> None:
     job = job_of({"sampler": "mmrns", "num_samples": 2, "sampler_args": args}, tmp_path / "job")
     # as `convert` has written them
     ids = [training.entity_to_id[label] for label in job.dataset.entity_ids()]
-    assert job.sampler.features.text[:, 0, 0].tolist() == ids
+    assert job.sampler.comparison.features.text[:, 0, 0].tolist() == ids
     job.run()
     assert job.epoch == 2
 

@@ -128,7 +128,7 @@ def test_labels(jobs: Any, tmp_path: Path) -> None:
     features.save(tmp_path / "features.safetensors")
     args = dict(pool_size=10, features=str(tmp_path / "features.safetensors"))
     job = make_job(jobs, **dict(MMRNS, sampler_args=args))
-    assert job.sampler.features.text[:, 0, 0].tolist() == list(range(ENTITIES))
+    assert job.sampler.comparison.features.text[:, 0, 0].tolist() == list(range(ENTITIES))
     job.train(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
@@ -11,7 +12,9 @@ from pykeen.typing import BoolTensor, FloatTensor
 
 from .likeness import Likeness
 
-__all__ = ["Schedule", "effective_size", "exploration_factor", "log_mixture"]
+__all__ = ["Schedule", "effective_size", "exploration_factor", "log_mixture", "warn_if_short"]
+
+logger = logging.getLogger(__name__)
 
 Schedule: TypeAlias = Literal["logarithmic", "geometric", "constant"]
 
@@ -44,6 +47,26 @@ def exploration_factor(schedule: Schedule, start: float, end: float, steps: int,
     else:
         factor = start
     return max(LEAST, factor)
+
+
+def warn_if_short(start: float, factor: float, steps: int, done: int) -> None:
+    r"""Warn if training was too short for the schedule ``geometric`` to choose negatives.
+
+    :param start: $\epsilon_0$
+    :param factor: $\epsilon$ at the end of training
+    :param steps: $T$
+    :param done: the steps which were trained
+    """
+    if done < steps and factor > start / 2:
+        logger.warning(
+            "Training ended after %d steps with an exploration factor of %.3g, which began with %.3g: exploration "
+            "hardly fell. exploration_steps=%d is too many; choose, e.g., half of epochs x batches: %d.",
+            done,
+            factor,
+            start,
+            steps,
+            max(1, done // 2),
+        )
 
 
 def log_mixture(branches: Iterable[Likeness], factor: float) -> FloatTensor:

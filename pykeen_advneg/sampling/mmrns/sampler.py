@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from class_resolver import HintOrType, OptionalKwargs
 from class_resolver.contrib.torch import optimizer_resolver
 from docdata import parse_docdata
 from pykeen.sampling.filtering import Filterer
-from pykeen.typing import COLUMN_RELATION, BoolTensor, FloatTensor, LongTensor, MappedTriples
+from pykeen.typing import COLUMN_RELATION, FloatTensor, LongTensor, MappedTriples
 from torch.optim import Optimizer
 
 from ...errors import ConfigurationError, NonFiniteSamplerError
@@ -22,10 +20,11 @@ from ...multimodal.features import MultimodalFeatures
 from ...negatives import Negatives
 from ...scoring import Scorer
 from ..base import AdversarialNegativeSampler, BindsModel, HasLoss, Learns, ReadsLabels, Scores
+from ..checks import check_host
 from ..pools import KnownAnswers
 from ..sides import Side, draw_columns, head_probability
-from .attention import CrossModalAttention
 from .checks import check_settings
+from .comparison import Comparison
 from .contrast import (
     Variant,
     contrastive_loss,
@@ -33,20 +32,17 @@ from .contrast import (
     self_adversarial_weights,
     subsampling_weights,
 )
-from .exploration import Schedule, effective_size, exploration_factor, log_mixture
-from .feature_store import FeatureStore
+from .exploration import Schedule, exploration_factor, log_mixture, warn_if_short
 from .gumbel import draw, draw_hard, straight_through
-from .likeness import Groups, Likeness, likeness
 from .proposals import PooledNegatives
-from .vectors import Vectors, score_directions, undisturbed
+from .statistics import METRICS, measure
+from .vectors import score_directions
 
 __all__ = ["Gradient", "MMRNSNegativeSampler", "Objective"]
 
 Gradient: TypeAlias = Literal["straight-through", "detached"]
 
 Objective: TypeAlias = Literal["host", "mmrns"]
-
-logger = logging.getLogger(__name__)
 
 #: the pool and the negatives of the paper
 PAPER_POOL = 1500
@@ -113,9 +109,6 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
 
     reduction = "mean"
     epoch_sums = ("sums", "num_batches")
-
-    #: what is averaged over the batches of an epoch
-    METRICS = ("effective_share", "masked_share", "answered_share", "similarity", "pool_similarity", "contrast")
 
     def __init__(
         self,
@@ -212,15 +205,13 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         self.hidden_dim = hidden_dim
         check_settings(self, is_given=pool_size is not None)
         self._optimizer_settings = optimizer, {"lr": 1e-4, **(optimizer_kwargs or {})}
-        self.features = FeatureStore(features, self.num_entities)
+        self.comparison = Comparison(features, self.num_entities, attention_dim, hidden_dim)
         self.known = KnownAnswers(mapped_triples, self.num_entities)
         self.register_buffer("corrupt_head_probability", head_probability(side, mapped_triples, self.num_relations))
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.long))
         # what is summed up within an epoch starts anew when that is run again, so that it is no part of a checkpoint
-        self.register_buffer("sums", torch.zeros(len(self.METRICS), dtype=torch.float64), persistent=False)
+        self.register_buffer("sums", torch.zeros(len(METRICS), dtype=torch.float64), persistent=False)
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long), persistent=False)
-        self.network: CrossModalAttention | None = None
-        self._sizes: tuple[int, int] | None = None
         self._optimizer: Optimizer | None = None
         self._last_contrast = self.sums.new_zeros(())
         # to find an impossible one now, and not when there is a model
@@ -241,7 +232,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
 
         :param entity_to_id: the id of each label
         """
-        self.features.read_labels(entity_to_id)
+        self.comparison.features.read_labels(entity_to_id)
 
     def bind(self, scorer: Scorer) -> None:
         """Take hold of the model, and build the attention network for it, unless it is there already.
@@ -250,22 +241,19 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
 
         :raises ConfigurationError: if features have labels, and it is not known which id is whose
         """
-        self.features.check()
         self.scorer = scorer
-        self.vectors = Vectors(scorer)
-        sizes = self.vectors.sizes
-        if self._sizes != sizes:
+        sizes = self.comparison.bind(scorer)
+        if self.comparison.sizes != sizes:
             self._build(sizes)
-        assert self.network is not None
-        self.network.to(scorer.model.device)
+        self.comparison.trained().to(scorer.model.device)
 
     def _build(self, sizes: tuple[int, int] | None) -> None:
-        """Build the network for entities and relations of these sizes; None: drop it."""
-        self._sizes = sizes
-        self.network = self._optimizer = None
-        if sizes is not None:
-            network = CrossModalAttention(*sizes, self.features.parts, self.attention_dim, self.hidden_dim)
-            self.network = network.to(self.num_steps.device)
+        """Build the network for entities and relations of these sizes, and its optimizer; None: drop both."""
+        self.comparison.build(sizes)
+        network = self.comparison.network
+        self._optimizer = None
+        if network is not None:
+            network.to(self.num_steps.device)
             self._optimizer = self._make_optimizer(list(network.parameters()))
 
     # docstr-coverage: inherited
@@ -276,7 +264,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
     # docstr-coverage: inherited
     def get_extra_state(self) -> dict[str, Any]:
         """Give the state of the optimizer, and for what the network was built."""
-        return {**super().get_extra_state(), "sizes": None if self._sizes is None else list(self._sizes)}
+        return {**super().get_extra_state(), "sizes": self.comparison.sizes and list(self.comparison.sizes)}
 
     # docstr-coverage: inherited
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -289,7 +277,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         :returns: what PyTorch returns
         """
         sizes = state_dict.get("_extra_state", {}).get("sizes")
-        if sizes is None or tuple(sizes) != self._sizes:
+        if sizes is None or tuple(sizes) != self.comparison.sizes:
             self._build(None if sizes is None else (int(sizes[0]), int(sizes[1])))
         return super().load_state_dict(state_dict, *args, **kwargs)
 
@@ -316,20 +304,20 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
             optimizer.zero_grad(set_to_none=True)
         column = draw_columns(self.corrupt_head_probability, positives[:, COLUMN_RELATION])
         pool = torch.randperm(self.num_entities, device=positives.device)[: self.pool_size]
-        values = self._similarities(positives, column, pool, self.gradient == "detached")
+        values = self.comparison.similarities(positives, column, pool, self.gradient == "detached")
         with torch.no_grad():
             # as one row of ids which all positives share
             offered = Negatives(positives, pool.unsqueeze(0), column, chunk_size=len(positives))
             is_unknown = self.known(offered)
             allowed = is_unknown & (pool != offered.kept_ids)
-            branches = self._branches(values, positives, column, pool)
+            branches = self.comparison.branches(values, positives, column, pool)
             log_q = log_mixture(branches, self.exploration_factor)
             if self.gradient == "detached":
                 draws = draw_hard(log_q, allowed, self.num_negs_per_pos)
             else:
                 draws = draw(log_q, allowed, self.num_negs_per_pos, self.gumbel_temperature)
             others = ~is_unknown & (pool != offered.kept_ids)
-            statistics = _statistics(branches, log_q, allowed, others, draws.places, draws.valid)
+            statistics = measure(branches, log_q, allowed, others, draws.places, draws.valid)
         return PooledNegatives(
             positives=positives,
             ids=pool[draws.places],
@@ -356,33 +344,6 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
             return negatives
         return replace(negatives, mask=negatives.drawn & self.filterer(negatives.triples))
 
-    def _similarities(
-        self, positives: LongTensor, column: LongTensor, pool: LongTensor, detached: bool
-    ) -> dict[str, FloatTensor]:
-        """Compare the pool with the true entities, by branch, shapes: ``(b, p)``."""
-        network = self._network()
-        groups = Groups.of(positives[:, COLUMN_RELATION])
-        anchors = positives.gather(1, column).squeeze(1)
-        ids, sizes = torch.cat([pool, anchors]), (len(pool), len(anchors))
-        with undisturbed(self.scorer.model), torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
-            embeddings, relations = self.vectors.entities(ids), self.vectors.relations(groups.relations)
-        contents = network.encode(embeddings, *self.features(ids))
-        return likeness(network, contents.narrow(0, sizes[0]), contents.narrow(sizes[0], sum(sizes)), relations, groups)
-
-    def _branches(
-        self, values: Mapping[str, FloatTensor], positives: LongTensor, column: LongTensor, pool: LongTensor
-    ) -> list[Likeness]:
-        """Say of each branch who has what it looks at."""
-        anchors = positives.gather(1, column).squeeze(1)
-        return [
-            Likeness(x, self.features.has(name, pool), self.features.has(name, anchors)) for name, x in values.items()
-        ]
-
-    def _network(self) -> CrossModalAttention:
-        if self.network is None:
-            raise RuntimeError("The sampler has no model yet: call bind(scorer) before it proposes negatives.")
-        return self.network
-
     # docstr-coverage: inherited
     def score(self, scorer: Scorer, negatives: Negatives) -> Scores:
         """Score positives and negatives; with straight-through draws, similarities are the ``extra``."""
@@ -391,9 +352,9 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
             return Scores(positives, plain)
         values = negatives.take_graph()
         if values is None:
-            values = self._similarities(negatives.positives, negatives.column, negatives.pool, detached=False)
+            values = self.comparison.similarities(negatives.positives, negatives.column, negatives.pool, detached=False)
         if torch.is_grad_enabled():
-            branches = self._branches(values, negatives.positives, negatives.column, negatives.pool)
+            branches = self.comparison.branches(values, negatives.positives, negatives.column, negatives.pool)
             log_q = log_mixture(branches, self.exploration_factor)
             for rows, gradients, candidates in score_directions(scorer, negatives, negatives.pool):
                 own, soft = (x if rows is None else x[rows] for x in (log_q, negatives.soft))
@@ -424,19 +385,11 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         if not scores.extra or not self.contrast_weight:
             return loss
         assert isinstance(negatives, PooledNegatives)
-        values = dict(zip(self._network().branches, scores.extra, strict=True))
+        values = dict(zip(self.comparison.trained().branches, scores.extra, strict=True))
         return loss + self.contrast_weight * self._contrast(negatives, scores, values)
 
     def _own_loss(self, negatives: Negatives, scores: Scores, host: Callable[[Scores], FloatTensor]) -> FloatTensor:
-        asked = getattr(host, "keywords", {})
-        wanted = [
-            name for name in ("label_smoothing", "pos_weights", "neg_weights") if asked.get(name) not in {None, 0.0}
-        ]
-        if wanted:
-            raise ConfigurationError(
-                f"objective='mmrns' has no {wanted[0]}; leave label_smoothing or loss_weighter out, or use "
-                f"objective='host'."
-            )
+        check_host("mmrns", host, "objective='host'")
         weights = self_adversarial_weights(scores.negatives, self.adversarial_temperature, negatives.mask)
         subsampling = subsampling_weights(self.known.index, negatives.positives).to(weights.dtype)
         return self_adversarial_loss(scores.positives, scores.negatives, weights, subsampling, self.margin)
@@ -445,7 +398,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         """Compute the contrastive loss, and note its value."""
         drawn = negatives.drawn
         weights = self_adversarial_weights(scores.negatives, self.adversarial_temperature, drawn)
-        branches = self._branches(values, negatives.positives, negatives.column, negatives.pool)
+        branches = self.comparison.branches(values, negatives.positives, negatives.column, negatives.pool)
         loss = contrastive_loss(
             branches, negatives.is_known, negatives.places, weights, drawn, self.num_entities, self.variant
         )
@@ -470,11 +423,11 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         self.num_steps += 1
         self.num_batches += 1
         statistics = {**negatives.statistics, "contrast": self._last_contrast}
-        self.sums += torch.stack([statistics[name].to(self.sums) for name in self.METRICS])
+        self.sums += torch.stack([statistics[name].to(self.sums) for name in METRICS])
 
     def _step_on_common_gradient(self) -> None:
         (optimizer,) = self.optimizers()
-        gradients = [p.grad for p in self._network().parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.comparison.trained().parameters() if p.grad is not None]
         if not gradients:
             return
         if not bool(torch.isfinite(torch.stack([gradient.sum() for gradient in gradients]).sum())):
@@ -483,7 +436,7 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
                 "optimizer_kwargs, or clip gradients by gradient_clipping_max_norm."
             )
         if self.clip_gradients is not None:
-            self.clip_gradients(self._network().parameters())
+            self.clip_gradients(self.comparison.trained().parameters())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -492,7 +445,9 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
         with torch.enable_grad():
             values = negatives.take_graph() if self.gradient == "detached" else None
             if values is None:
-                values = self._similarities(negatives.positives, negatives.column, negatives.pool, detached=True)
+                values = self.comparison.similarities(
+                    negatives.positives, negatives.column, negatives.pool, detached=True
+                )
             self.step(self._contrast(negatives, scores, values), optimizer)
 
     # docstr-coverage: inherited
@@ -528,43 +483,10 @@ class MMRNSNegativeSampler(AdversarialNegativeSampler, BindsModel, HasLoss, Lear
             return {}
         means = (self.sums / self.num_batches).tolist()
         self.begin_epoch()
-        return {**dict(zip(self.METRICS, means, strict=True)), "exploration": self.exploration_factor}
+        return {**dict(zip(METRICS, means, strict=True)), "exploration": self.exploration_factor}
 
     # docstr-coverage: inherited
     def end_training(self) -> None:
         """Warn if training was too short for the schedule ``geometric`` to choose negatives."""
-        factor, steps = self.exploration_factor, int(self.num_steps)
-        is_short = self.exploration_schedule == "geometric" and steps < self.exploration_steps
-        if is_short and factor > self.exploration / 2:
-            logger.warning(
-                "Training ended after %d steps with an exploration factor of %.3g, which began with %.3g: exploration "
-                "hardly fell. exploration_steps=%d is too many; choose, e.g., half of epochs x batches: %d.",
-                steps,
-                factor,
-                self.exploration,
-                self.exploration_steps,
-                max(1, steps // 2),
-            )
-
-
-def _statistics(
-    branches: Sequence[Likeness],
-    log_q: FloatTensor,
-    allowed: BoolTensor,
-    is_answer: BoolTensor,
-    places: LongTensor,
-    drawn: BoolTensor,
-) -> dict[str, FloatTensor]:
-    """Measure how hard a draw is; the similarity of a pair is the mean over the branches which it has."""
-    exists = torch.stack([branch.exists for branch in branches])
-    values = torch.stack([branch.values for branch in branches])
-    # at least one: all have the structure
-    similarity = (values * exists).sum(dim=0) / exists.sum(dim=0)
-    chosen = similarity.gather(1, places)[drawn]
-    return {
-        "effective_share": effective_size(log_q, allowed).mean(),
-        "masked_share": 1 - allowed.float().mean(),
-        "answered_share": is_answer.any(dim=1).float().mean(),
-        "similarity": chosen.mean() if len(chosen) else chosen.new_full((), math.nan),
-        "pool_similarity": similarity.mean(),
-    }
+        if self.exploration_schedule == "geometric":
+            warn_if_short(self.exploration, self.exploration_factor, self.exploration_steps, int(self.num_steps))
