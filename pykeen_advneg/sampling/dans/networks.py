@@ -161,10 +161,24 @@ def _stack(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*(nn.Linear(n, m) for n, m in itertools.pairwise(sizes)))
 
 
+def _product(stack: nn.Sequential) -> tuple[FloatTensor, FloatTensor]:
+    """Multiply linear maps out, which is little work, as inputs are many; shapes: ``(1, dim)``, ``(1,)``."""
+    weight: FloatTensor | None = None
+    bias: FloatTensor | None = None
+    for layer in stack:
+        assert isinstance(layer, nn.Linear)
+        weight = layer.weight if weight is None else layer.weight @ weight
+        bias = layer.bias if bias is None else layer.weight @ bias + layer.bias
+    assert weight is not None
+    assert bias is not None
+    return weight, bias
+
+
 class Discriminator(nn.Module):
     """Tells real entities from generated ones, and the two generators from each other; it sees an entity alone.
 
-    The heads are linear maps in three factors, as in the authors' code, which trains otherwise than one.
+    The heads are linear maps in three factors, as in the authors' code, which trains otherwise than one; entities are
+    multiplied by their product.
     """
 
     def __init__(self, dim: int, auxiliary: bool) -> None:
@@ -186,9 +200,10 @@ class Discriminator(nn.Module):
         :returns: the logits of being real, and of being from the generator which starts from an entity alone, shapes:
             ``(n,)``
         """
-        x = self.trunk(x)
-        auxiliary = None if self.auxiliary is None else self.auxiliary(x).squeeze(-1)
-        return self.adversarial(x).squeeze(-1), auxiliary
+        heads = [self.adversarial] if self.auxiliary is None else [self.adversarial, self.auxiliary]
+        weights, biases = zip(*(_product(head) for head in heads), strict=True)
+        adversarial, *auxiliary = torch.addmm(torch.cat(biases), self.trunk(x), torch.cat(weights).T).unbind(-1)
+        return adversarial, auxiliary[0] if auxiliary else None
 
 
 def generator_loss(logits: FloatTensor, distances: Sequence[FloatTensor], weight: float) -> FloatTensor:

@@ -73,13 +73,14 @@ def teach(
         step(loss, optimizers[name])
         metrics[f"generator_loss_{name}"] = loss.detach()
         fakes.append(fake.detach())
+    entities = torch.cat([lesson.real, *fakes])
     for _ in range(discriminator_steps):
-        loss, auxiliary = judge(discriminator, lesson.real, fakes)
+        loss, auxiliary = judge(discriminator, entities, len(lesson.real), len(fakes[0]))
         step(loss, optimizers["discriminator"])
         metrics |= {"discriminator_loss": loss.detach(), "auxiliary_loss": auxiliary.detach()}
     if discriminator.auxiliary is None:
         del metrics["auxiliary_loss"]
-    return torch.cat(fakes), metrics
+    return entities[len(lesson.real) :], metrics
 
 
 def _distances(modulation: Modulation | None) -> list[FloatTensor]:
@@ -90,18 +91,23 @@ def _distances(modulation: Modulation | None) -> list[FloatTensor]:
     return [Modulation((a1, a2), (b1, b2)).distance() for a1, a2, b1, b2 in sides]
 
 
-def judge(discriminator: Discriminator, real: FloatTensor, fakes: list[FloatTensor]) -> tuple[FloatTensor, FloatTensor]:
+def judge(
+    discriminator: Discriminator, entities: FloatTensor, num_real: int, num_first: int
+) -> tuple[FloatTensor, FloatTensor]:
     """Compute the loss of the discriminator.
 
     :param discriminator: the discriminator
-    :param real: entities of the model
-    :param fakes: those of each generator; with auxiliary head, that which starts from an entity comes first
+    :param entities: of the model, then fakes of each generator; with auxiliary head, those of that which starts from an
+        entity come first
+    :param num_real: how many entities are of the model
+    :param num_first: how many fakes are of the first generator
 
     :returns: the loss, and its auxiliary term
     """
-    logits, auxiliary = discriminator(torch.cat([real, *fakes]))
-    of_real, of_fakes = logits[: len(real)], logits[len(real) :]
+    logits, auxiliary = discriminator(entities)
+    of_real, of_fakes = logits[:num_real], logits[num_real:]
     if auxiliary is None:
         return discriminator_loss(of_real, of_fakes)
-    labels = torch.cat([torch.ones_like(fakes[0][:, 0]), *(torch.zeros_like(x[:, 0]) for x in fakes[1:])])
-    return discriminator_loss(of_real, of_fakes, auxiliary[len(real) :], labels)
+    labels = torch.zeros_like(of_fakes)
+    labels[:num_first] = 1
+    return discriminator_loss(of_real, of_fakes, auxiliary[num_real:], labels)
