@@ -30,6 +30,7 @@ ARMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "and titles": ((*SIDE, "title"), {}),
     "and titles, 30 characters": ((*SIDE, "title"), {"encoders_kwargs": {"title": {"max_length": 30}}}),
     "and titles, by words": ((*SIDE, "title"), {"encoders": {"title": "wordcnn"}}),
+    "and titles, latent semantics": ((*SIDE, "title"), {"encoders": {"title": "sentence"}}),
 }
 
 
