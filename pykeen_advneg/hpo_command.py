@@ -63,7 +63,7 @@ def add_commands(
         dim: Annotated[int | None, typer.Option(help="A fixed embedding dimension. (default: searched)")] = None,
         loss: Annotated[str | None, typer.Option(help="A loss of PyKEEN. (default: the model's)")] = None,
         optimizer: Annotated[str | None, typer.Option(help="An optimiser. (default: adam)")] = None,
-        batch_size: Annotated[int | None, typer.Option(help="A fixed batch size. (default: searched)")] = None,
+        batch_size: Annotated[int | None, typer.Option(help="A fixed batch size. (default: 256, as in PyKEEN)")] = None,
         search: Annotated[str | None, typer.Option(help="Optuna's sampler. (default: tpe)")] = None,
         pruner: Annotated[str | None, typer.Option(help="Optuna's pruner; nop: none. (default: median)")] = None,
         workers: Annotated[

@@ -255,7 +255,9 @@ def _legend(figure: Figure, panel: Axes) -> None:
     """Put one legend above all panels."""
     handles, labels = panel.get_legend_handles_labels()
     if handles:
-        columns = min(len(labels), 5)
+        # an entry has a handle, and about .085 inches for each letter
+        width = 0.75 + 0.085 * max(map(len, labels))
+        columns = max(1, min(len(labels), 5, int(figure.get_figwidth() / width)))
         figure.legend(
             handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=10, handlelength=3
         )

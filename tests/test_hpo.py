@@ -12,6 +12,8 @@ import optuna
 import pykeen.hpo
 import pytest
 import torch
+from click.testing import CliRunner
+from pykeen.experiments.cli import experiments
 from pykeen.pipeline import pipeline_from_path
 from pykeen.sampling import BasicNegativeSampler
 from pykeen.training import SLCWATrainingLoop
@@ -155,10 +157,19 @@ def test_exported_file_reproduces_the_best_trial(tmp_path: Path) -> None:
     path = tmp_path / "best.json"
     result.export(path)
     assert json.loads(path.read_text(encoding="utf-8"))["pipeline"]["evaluator"] == "fastrankbased"
-    again = pipeline_from_path(path)
+    again = pipeline_from_path(path, use_testing_data=False)
     assert again.metric_results.get_metric(result.objective.metric) == best.value
     assert again.random_seed == 17 + best.number
     assert max(best.intermediate_values.values()) == best.value, "of the best epoch"
+
+
+def test_exported_file_runs_by_the_command(tmp_path: Path) -> None:
+    """`pykeen experiments run` says itself that it evaluates on test; a file which says it, too, would end it."""
+    result = study(epochs=1, n_trials=1, negative_sampler="shared")
+    result.export(tmp_path / "best.json")
+    done = CliRunner().invoke(experiments, ["run", str(tmp_path / "best.json"), "-d", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.exception
+    assert list((tmp_path / "out").rglob("results.json"))
 
 
 def test_pykeens_loop_is_judged_by_its_best_epoch(tmp_path: Path) -> None:
@@ -177,7 +188,8 @@ def test_pykeens_loop_is_judged_by_its_best_epoch(tmp_path: Path) -> None:
     assert best.value == max(best.intermediate_values.values())
     assert best.value > best.intermediate_values[5], "else this shows nothing"
     result.export(tmp_path / "best.json")
-    assert pipeline_from_path(tmp_path / "best.json").metric_results.get_metric(result.objective.metric) == best.value
+    again = pipeline_from_path(tmp_path / "best.json", use_testing_data=False)
+    assert again.metric_results.get_metric(result.objective.metric) == best.value
 
 
 def test_processes_which_share_a_study_draw_different_values(tmp_path: Path) -> None:
@@ -202,7 +214,7 @@ def test_replicates_and_files(tmp_path: Path) -> None:
     result = study(negative_sampler="shared", negative_sampler_kwargs=dict(chunk_size=64))
     result.save_to_directory(tmp_path)
     best = json.loads((tmp_path / "best_trial.json").read_text())
-    assert best["pipeline"]["use_testing_data"] is False
+    assert "use_testing_data" not in best["pipeline"], "the command of PyKEEN says it"
     assert best["metadata"]["value"] == result.study.best_value
     config = json.loads((tmp_path / "best_pipeline" / "pipeline_config.json").read_text())
     assert config["pipeline"]["negative_sampler"] == "shared"

@@ -162,9 +162,8 @@ def check_a_killed_worker(url: str, tmp_path: Path) -> None:
     assert again.user_attrs[EFFORT]["scores"] <= whole * (1 + 6 / EPOCHS)
     for trial in (again, job.study.best_trial):
         content = experiment(job.objective, trial)
-        content["pipeline"] |= {"use_testing_data": False}
         write_json(content, tmp_path / "trial.json")
-        result = pipeline_from_path(tmp_path / "trial.json")
+        result = pipeline_from_path(tmp_path / "trial.json", use_testing_data=False)
         assert result.metric_results.get_metric(job.objective.metric) == trial.value, "to the last bit"
 
 
@@ -335,7 +334,7 @@ def test_files_name_folders(vocabulary: str, tmp_path: Path) -> None:
     (job,) = prepare(tuning, "s", storage, None, load_data(tuning))
     work([job], Requeue())
     job.result.export(tmp_path / "best.json")
-    result = pipeline_from_path(tmp_path / "best.json")
+    result = pipeline_from_path(tmp_path / "best.json", use_testing_data=False)
     assert result.metric_results.get_metric(job.objective.metric) == job.study.best_value
     assert ("atlantis" in result.training.entity_to_id) == (vocabulary == "all")
     with (tmp_path / "graph" / "train.txt").open("a") as file:

@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -332,8 +333,23 @@ def test_impossible_settings(kwargs: dict[str, Any], message: str) -> None:
 def test_whole_chunks(size: int, chunk_size: int) -> None:
     part = whole_chunks(size, chunk_size)
     fitting = [n for n in range(1, size + 1) if n % chunk_size == 0 or chunk_size % n == 0]
-    assert part == max(fitting)
+    # where parts of a chunk would be much smaller, chunks are cut
+    assert part == (max(fitting) if 4 * max(fitting) >= size or size >= chunk_size else size)
     assert whole_chunks(size, None) == size
+
+
+def test_a_batch_smaller_than_a_chunk_is_one_part() -> None:
+    """Of whatever size chunks are, a prime number here."""
+    loop = AdversarialTrainingLoop(
+        model=make_model("distmult"),
+        triples_factory=GRAPH,
+        negative_sampler="shared",
+        negative_sampler_kwargs={"num_negs_per_pos": 5, "chunk_size": 463},
+        automatic_memory_optimization=False,
+    )
+    with mock.patch.object(torch.Tensor, "backward", autospec=True, side_effect=torch.Tensor.backward) as backward:
+        loop.train(GRAPH, num_epochs=1, batch_size=64, sub_batch_size=64, use_tqdm=False)
+    assert backward.call_count == -(-GRAPH.num_triples // 64)
 
 
 @pytest.mark.parametrize(("sub_batch_size", "expected"), [(20, {16}), (16, {16}), (7, {4}), (3, {2})])

@@ -35,7 +35,7 @@ def recipes(study: Path) -> dict[str, dict[str, Any]]:
         if winner["mean"] < WORTH * best_mean:
             continue
         best = json.loads((study / "best" / f"{winner['sampler']}.json").read_text(encoding="utf-8"))
-        pipeline = best["pipeline"] | dict(use_testing_data=True)
+        pipeline = best["pipeline"]
         # of the trial, not of the setting
         del pipeline["random_seed"], pipeline["filter_validation_when_testing"]
         name = f"tuned_{pipeline['model']}_{winner['sampler']}_{pipeline['dataset']}"

@@ -153,15 +153,21 @@ class StudyResult(HpoPipelineResult):
         return config
 
     def best_experiment(self) -> dict[str, Any]:
-        """Get the best trial as an experiment of PyKEEN which reproduces its value: it evaluates on validation."""
-        config = self._get_best_study_config()
-        return {**config, "pipeline": {**config["pipeline"], "use_testing_data": False}}
+        """Get the best trial as an experiment of PyKEEN.
+
+        With ``use_testing_data=False``, which ``pykeen experiments run`` does not let a file say, it has the value of
+        the trial.
+
+        :returns: the content of the file
+        """
+        return self._get_best_study_config()
 
     def export(self, path: str | pathlib.Path) -> None:
         """Write the best trial as an experiment file, for ``pykeen experiments run`` or ``pipeline_from_path``.
 
-        Run with as many threads, on the same versions and the same kind of machine, it gives the value of the trial to
-        the last bit.
+        ``pykeen experiments run`` evaluates on the test triples. ``pipeline_from_path(path, use_testing_data=False)``,
+        with as many threads, on the same versions and the same kind of machine, gives the value of the trial to the
+        last bit.
 
         :param path: the file
 

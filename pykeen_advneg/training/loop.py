@@ -312,7 +312,7 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
         sampler = self._runs[-1].sampler
         assert sampler is not None
         sampler.train(self.model.training)
-        if kwargs.get("sub_batch_size") and isinstance(sampler, AdversarialNegativeSampler):
+        if self._is_cut(kwargs.get("sub_batch_size")) and isinstance(sampler, AdversarialNegativeSampler):
             kwargs["sub_batch_size"] = whole_chunks(kwargs["sub_batch_size"], sampler.chunk_size)
         # an evaluation may have left representations without a graph
         self.scorer.lookups.forget()
@@ -327,11 +327,16 @@ class AdversarialTrainingLoop(WholeBatchTrainingLoop):
             self._learning = outer
         return loss
 
+    def _is_cut(self, size: int | None) -> bool:
+        """Whether batches have more than one part, if there are so many positives in a part."""
+        stream = self._runs[-1].stream
+        assert stream is not None
+        return size is not None and size < min(stream.batch_size, len(stream.triples))
+
     def _check_parts(self, size: int | None) -> None:
         """Check that batches may be cut, before the first one, which may be one of pre-training."""
         run = self._runs[-1]
-        assert run.stream is not None
-        is_cut = size is not None and size < min(run.stream.batch_size, len(run.stream.triples))
+        is_cut = self._is_cut(size)
         if is_cut and isinstance(run.sampler, HasLoss):
             run.sampler.check_parts()
 

@@ -27,10 +27,15 @@ def score(scorer: Scorer, negatives: Negatives, sampler: HasLoss | None = None) 
     return Scores(*scorer.both(negatives)) if sampler is None else sampler.score(scorer, negatives)
 
 
+#: how many times as many parts are accepted, for the sake of chunks
+MOST_TIMES = 4
+
+
 def whole_chunks(size: int, chunk_size: int | None) -> int:
     """Choose the largest part which has whole chunks only, or is one of equal parts of a chunk.
 
-    Parts which are cut across chunks share no candidates, and need several times as long.
+    Parts which are cut across chunks share no candidates, and need several times as long. Where a chunk has no equal
+    parts but much smaller ones, as if its size is a prime number, they are the lesser evil.
 
     :param size: the number of positives in a part, at most
     :param chunk_size: how many positives share their candidates; ``None``: all of a batch
@@ -39,7 +44,8 @@ def whole_chunks(size: int, chunk_size: int | None) -> int:
     """
     if chunk_size is None or size >= chunk_size:
         return size - size % (chunk_size or 1)
-    return next(part for part in range(size, 0, -1) if chunk_size % part == 0)
+    part = next(part for part in range(size, 0, -1) if chunk_size % part == 0)
+    return part if part * MOST_TIMES >= size else size
 
 
 class Parts:
