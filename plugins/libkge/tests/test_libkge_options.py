@@ -102,7 +102,8 @@ def test_options_without_effect(jobs: Any) -> None:
     assert "Use instead: advneg_negative_sampling.num_samples (s + o + 1" in first
     assert "filtered" not in first, "what was not given"
     assert any(
-        "'shared', 256 entities drawn for each positive; known triples may be among them" in message for message in others
+        "'shared', 256 entities drawn for each positive; known triples may be among them" in message
+        for message in others
     )
     assert "known triples are left out" in _said(make_job(jobs, num_samples=7, filtered=True))
     assert "7 entities drawn" in _said(make_job(jobs, num_samples=7, filtered=True))
