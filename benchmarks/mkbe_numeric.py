@@ -28,7 +28,7 @@ from pykeen_advneg.multimodal.evaluation import EntityRankingEvaluator, rank_val
 from pykeen_advneg.multimodal.factory import MultimodalTriplesFactory
 from pykeen_advneg.multimodal.imputation import entity_embeddings, fit_decoder
 from pykeen_advneg.multimodal.mkbe import MKBE
-from result_lines import append, read
+from result_lines import run_tuned
 
 #: how many numbers of testing an attribute has, at least
 ENOUGH = 40
@@ -159,25 +159,9 @@ def main(
 ) -> None:
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
-    path = out / "numeric.jsonl"
-    done = read(path)
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
-
-    def found(name: str, seed: int, lr: float) -> float:
-        """Give the validation MRR of a run, which is made if it is not there."""
-        choice = {"interaction": interaction, "epochs": epochs, "dim": dim, "lr": lr}
-        key = {"arm": name, "seed": seed, **choice}
-        line = next((line for line in done if key.items() <= line.items()), None)
-        if line is None:
-            line = {**key, **run(name, seed=seed, **choice), **stamp}
-            done.append(line)
-            append(path, line)
-        return float(line["validation_mrr"])
-
-    for name in arm:
-        best = max(rates, key=lambda lr, name=name: found(name, 0, lr))  # type: ignore[misc]
-        for seed in range(1, seeds):
-            found(name, seed, best)
+    arms = [{"arm": name, "interaction": interaction, "epochs": epochs, "dim": dim} for name in arm]
+    run_tuned(out / "numeric.jsonl", arms, rates, seeds, lambda **key: {**run(**key), **stamp})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pykeen.pipeline import pipeline
 from mkbe_numeric import MOST_FREQUENT
 from pykeen_advneg.multimodal.datasets import FB15k237Numeric
 from pykeen_advneg.multimodal.evaluation import EntityRankingEvaluator, rank_values
-from result_lines import append, read
+from result_lines import run_tuned
 
 METRIC = "both.realistic.inverse_harmonic_mean_rank"
 
@@ -55,7 +55,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(arm: str, seed: int, lr: float, epochs: int, dim: int) -> dict[str, Any]:
+def run(arm: str, settings: dict[str, Any], seed: int, lr: float, epochs: int, dim: int) -> dict[str, Any]:
     """Train, and evaluate links and values."""
     data = FB15k237Numeric(min_count=MOST_FREQUENT)
     result = pipeline(
@@ -71,7 +71,7 @@ def run(arm: str, seed: int, lr: float, epochs: int, dim: int) -> dict[str, Any]
         evaluation_kwargs=dict(use_tqdm=False),
         random_seed=seed,
         device="cpu",
-        **ARMS[arm],
+        **settings,
     )
     model: Any = result.model
     known = [data.training.mapped_triples]
@@ -98,24 +98,9 @@ def main(
 ) -> None:
     """Run what is not in the result file yet."""
     torch.set_num_threads(1)
-    path = out / "samplers.jsonl"
-    done = read(path)
     stamp = {"versions": {name: version(name) for name in ("torch", "pykeen", "pykeen-advneg")}}
-
-    def found(name: str, seed: int, lr: float) -> float:
-        """Give the validation MRR of a run, which is made if it is not there."""
-        key = {"arm": name, "settings": ARMS[name], "seed": seed, "lr": lr, "epochs": epochs, "dim": dim}
-        line = next((line for line in done if key.items() <= line.items()), None)
-        if line is None:
-            line = {**key, **run(name, seed, lr, epochs, dim), **stamp}
-            done.append(line)
-            append(path, line)
-        return float(line["validation_mrr"])
-
-    for name in arm:
-        best = max(rates, key=lambda lr, name=name: found(name, 0, lr))  # type: ignore[misc]
-        for seed in range(1, seeds):
-            found(name, seed, best)
+    arms = [{"arm": name, "settings": ARMS[name], "epochs": epochs, "dim": dim} for name in arm]
+    run_tuned(out / "samplers.jsonl", arms, rates, seeds, lambda **key: {**run(**key), **stamp})
 
 
 if __name__ == "__main__":

@@ -175,10 +175,10 @@ def test_samplers_are_tuned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Each rate with the first seed, then the best with the others; what is there is not run again."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = load("mkbe_samplers")
-    with mock.patch.object(module, "run", side_effect=lambda arm, seed, lr, *_: {"validation_mrr": lr}) as run:
+    with mock.patch.object(module, "run", side_effect=lambda lr, **_: {"validation_mrr": lr}) as run:
         for _ in range(2):
             module.main(tmp_path, arm=["emu", "kbgan"], rates=[0.1, 0.3], seeds=3, epochs=2, dim=8)
-    assert [call.args[:3] for call in run.call_args_list] == [
+    assert [tuple(call.kwargs[name] for name in ("arm", "seed", "lr")) for call in run.call_args_list] == [
         (arm, seed, lr) for arm in ("emu", "kbgan") for seed, lr in ((0, 0.1), (0, 0.3), (1, 0.3), (2, 0.3))
     ]
 
